@@ -1,0 +1,314 @@
+package ledger
+
+import (
+	"slices"
+	"time"
+
+	"peermesh/internal/wire"
+)
+
+// aloneAfter is how many leases of a message may end with a lost link before it is
+// leased alone, so that a poisonous message takes nothing with it.
+const aloneAfter = 2
+
+// Dispatch leases queued messages to consumers with credit, round robin, least
+// outstanding first. wake is called for each consumer that got something.
+//
+// A message is never sent to a process that may still have it from before: its
+// answer to the old lease could not be told from one to the new. Such a message waits
+// for that answer, or for another consumer, and holds up nobody.
+func (l *Ledger) Dispatch(wake func(*Consumer)) {
+	if l.waiting > 0 && len(l.away) == 0 {
+		l.endPast()
+	}
+	for _, c := range l.consumers {
+		l.dispatchParked(c, wake)
+	}
+	for l.retry.len() > 0 {
+		e := l.ring.find(l.retry.min())
+		if e == nil || e.state != Queued {
+			l.retry.pop() // settled or leased meanwhile
+			continue
+		}
+		if e.overdue {
+			l.retry.pop()
+			l.settle(e, Settlement{State: Expired})
+			continue
+		}
+		c := l.choose(e)
+		if c == nil && e.state != Parked {
+			if !l.awaited(e) {
+				break
+			}
+			l.aside = append(l.aside, e.seq)
+		}
+		l.retry.pop()
+		if c != nil {
+			l.lease(e, c)
+			wake(c)
+		}
+	}
+	stuck := l.retry.len() > 0
+	for _, seq := range l.aside {
+		l.retry.push(seq)
+	}
+	l.aside = l.aside[:0]
+	for !stuck {
+		e := l.firstFresh()
+		if e == nil {
+			return
+		}
+		c := l.choose(e)
+		if c == nil && e.state != Parked {
+			return
+		}
+		l.fresh = e.seq + 1
+		if c != nil {
+			l.lease(e, c)
+			wake(c)
+		}
+	}
+}
+
+// awaited reports whether a consumer that is there may have e.
+func (l *Ledger) awaited(e *entry) bool {
+	return slices.ContainsFunc(l.consumers, func(c *Consumer) bool { return c.attached && e.mayHold(c) })
+}
+
+// dispatchParked leases to c what waited for it to have room: first the message that
+// c is kept for, for whatever stands before it waits for that one.
+func (l *Ledger) dispatchParked(c *Consumer, wake func(*Consumer)) {
+	if c.alone != 0 {
+		if e := l.ring.find(c.alone); l.waitsFor(e, c) && c.room(e) {
+			l.lease(e, c)
+			wake(c)
+		}
+	}
+	for c.attached && c.parked.len() > 0 {
+		e := l.ring.find(c.parked.min())
+		if !l.waitsFor(e, c) {
+			c.parked.pop() // settled or leased, or waits elsewhere
+			continue
+		}
+		if !c.room(e) {
+			return
+		}
+		c.parked.pop()
+		l.lease(e, c)
+		wake(c)
+	}
+}
+
+// waitsFor reports whether e is parked for c to have room.
+func (l *Ledger) waitsFor(e *entry, c *Consumer) bool {
+	return e != nil && e.state == Parked && l.home(e.key) == c
+}
+
+// choose finds who gets e now. A keyed message that must wait for its lane or its
+// consumer is parked.
+func (l *Ledger) choose(e *entry) *Consumer {
+	if e.key == 0 {
+		return l.robin(e)
+	}
+	c := l.home(e.key)
+	if c == nil || e.mayHold(c) {
+		return nil
+	}
+	if !l.leads(e) {
+		l.set(e, Parked)
+		return nil
+	}
+	if c.room(e) {
+		return c
+	}
+	l.park(e, c)
+	return nil
+}
+
+// leads reports whether e is the head of its key's lane, into which it is put.
+func (l *Ledger) leads(e *entry) bool {
+	ln := l.lanes[e.key]
+	if ln == nil {
+		ln = l.lane(e)
+	}
+	if ln.head != e.seq {
+		ln.waiting.insert(e.seq)
+	}
+	return ln.head == e.seq
+}
+
+// lane makes e the head of a new lane.
+func (l *Ledger) lane(e *entry) *lane {
+	var ln *lane
+	if n := len(l.spare); n > 0 {
+		ln = l.spare[n-1]
+		l.spare = l.spare[:n-1]
+	} else {
+		ln = new(lane)
+	}
+	ln.head = e.seq
+	l.lanes[e.key] = ln
+	return ln
+}
+
+// park makes e, the head of its lane, wait until c has room.
+func (l *Ledger) park(e *entry, c *Consumer) {
+	l.set(e, Parked)
+	c.parked.push(e.seq)
+	c.parked.tidy(l.parked, func(seq uint64) bool { return l.is(seq, Parked) })
+	if e.lost >= aloneAfter && c.alone == 0 {
+		c.alone = e.seq // c gets nothing else until its hands are empty
+	}
+}
+
+// unpark makes what waited for c ready again, to be chosen for anew.
+func (l *Ledger) unpark(c *Consumer) {
+	for ; c.parked.len() > 0; c.parked.pop() {
+		if e := l.ring.find(c.parked.min()); e != nil && e.state == Parked {
+			l.requeue(e)
+		}
+	}
+}
+
+// home is the attached consumer that is not paused with the highest score for a key.
+func (l *Ledger) home(key uint64) (best *Consumer) {
+	var top uint64
+	for _, c := range l.consumers {
+		if !c.attached || c.paused {
+			continue
+		}
+		if s := mix(c.hash ^ key); best == nil || s > top {
+			best, top = c, s
+		}
+	}
+	return best
+}
+
+// mix is the finalizer of SplitMix64. A consumer's weight for a key is the mixture of
+// both: rendezvous hashing (Thaler and Ravishankar, 1998), highest wins.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func (l *Ledger) robin(e *entry) (best *Consumer) {
+	n := len(l.consumers)
+	at := 0
+	for i := range n {
+		j := l.turn + i
+		if j >= n {
+			j -= n
+		}
+		c := l.consumers[j]
+		if c.room(e) && (best == nil || c.leased < best.leased) {
+			best, at = c, j
+		}
+	}
+	if best != nil {
+		l.turn = at + 1
+		if l.turn == n {
+			l.turn = 0
+		}
+	}
+	return best
+}
+
+// room reports whether c may get e: within its credit, and alone if e must be.
+func (c *Consumer) room(e *entry) bool {
+	if !c.attached || c.paused || c.alone != 0 && c.alone != e.seq || c.sentMsgs >= c.creditMsgs || e.mayHold(c) {
+		return false
+	}
+	if e.lost >= aloneAfter && c.leased > 0 {
+		return false
+	}
+	return large(e) || c.sentBytes+uint64(len(e.record)) <= c.creditBytes
+}
+
+// large records travel in fragments against a grant, not against the byte window.
+func large(e *entry) bool { return len(e.record) > wire.MaxRecord }
+
+func (l *Ledger) lease(e *entry, c *Consumer) {
+	l.set(e, Leased)
+	e.holder = c
+	e.attempt++
+	c.leased++
+	c.sentMsgs++
+	if !large(e) {
+		c.sentBytes += uint64(len(e.record))
+	}
+	if e.lost >= aloneAfter {
+		c.alone = e.seq
+	}
+	c.out.push(e.seq)
+}
+
+// refund gives back the credit of a message that was leased and never sent.
+func (c *Consumer) refund(e *entry) {
+	c.sentMsgs--
+	if !large(e) {
+		c.sentBytes -= uint64(len(e.record))
+	}
+}
+
+// free lets consumers that were kept for one message get others again.
+func (l *Ledger) free(seq uint64) {
+	for _, c := range l.consumers {
+		if c.alone == seq {
+			c.alone = 0
+		}
+	}
+}
+
+// Send is a message on its way to the wire.
+type Send struct {
+	Seq         uint64
+	Base        uint64
+	Record      []byte
+	Attempt     uint64
+	Redelivered bool
+	Age         time.Duration
+	Large       bool
+}
+
+// Take hands over what is leased to c and not yet written, at most max bytes of
+// records beyond the first, appended to dst, and nothing from behind a dropped one whose
+// fate is not durable. From this moment c's process is a suspect. A large message is handed
+// over alone.
+func (l *Ledger) Take(c *Consumer, dst []Send, max int, now time.Time) []Send {
+	t, size := l.at(now), 0
+	c.behind = false
+	for c.attached && c.out.len() > 0 {
+		e := l.ring.find(c.out.peek())
+		if e == nil || e.state != Leased || e.holder != c {
+			c.out.pop() // cancelled or settled by another meanwhile
+			continue
+		}
+		if size > 0 && (size+len(e.record) > max || large(e)) {
+			break
+		}
+		if l.stage.behind(e.seq) {
+			c.behind = true
+			break
+		}
+		size += len(e.record)
+		s := Send{Seq: e.seq, Base: e.base, Record: e.record, Attempt: uint64(e.attempt),
+			Redelivered: e.doubt(), Age: time.Duration(t - e.accepted), Large: large(e)}
+		dst = append(dst, s)
+		c.out.pop()
+		e.taken = true
+		if l.mode.BestEffort {
+			l.settle(e, Settlement{State: Handed})
+			continue
+		}
+		if s.Redelivered {
+			l.counts.Redelivered++
+		}
+		l.suspect(e, c, none)
+		c.holes.sent(e.seq)
+		if s.Large {
+			break
+		}
+	}
+	return dst
+}

@@ -1,0 +1,10 @@
+package node
+
+// LinkTo tells which link to a node is up: its number, and whether this node dialled.
+func (n *Node) LinkTo(id ID) (number uint64, dialed, up bool) {
+	l := n.linkTo(id)
+	if l == nil {
+		return 0, false, false
+	}
+	return l.number, l.dialed, true
+}

@@ -1,0 +1,733 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"peermesh/internal/identity"
+	"peermesh/internal/wire"
+	"peermesh/patterns"
+	"peermesh/socket"
+
+	"github.com/quic-go/quic-go"
+)
+
+const (
+	heartbeatEvery = 2 * time.Second
+	// maxControl bounds what waits to be written on a control stream; a peer that does
+	// not read it is cut off.
+	maxControl = 1 << 20
+	// maxOffers bounds the sockets one peer may offer.
+	maxOffers = 4096
+	// attachRetry is the first pause after a pipe ended while its offer stands.
+	attachRetry    = 200 * time.Millisecond
+	maxAttachRetry = 5 * time.Second
+	policyRetry    = 5 * time.Second // a denial may be lifted
+	// byeWait bounds how long a closing node waits for its peers' BYE.
+	byeWait = time.Second
+	// deafAfter cuts off a peer that has answered no heartbeat for that long: its
+	// kernel and its QUIC live, its node does not.
+	deafAfter = 30 * time.Second
+	// maxControlFrame bounds one frame of a control stream; the longest is a full PEERS.
+	maxControlFrame = 64 << 10
+)
+
+// link is the connection to a peer, from its WELCOME to its end.
+type link struct {
+	n      *Node
+	conn   *quic.Conn
+	ctl    *quic.Stream
+	rest   []byte // of the control stream, read with the last frame of the handshake
+	peer   socket.Peer
+	ident  identity.Peer
+	hello  wire.Hello
+	number uint64
+	dialed bool
+	since  time.Time
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	out     []byte // control frames to write
+	wake    chan struct{}
+	offers  map[uint64]*offered
+	names   map[wire.Offer]bool // of offers, without their numbers
+	beat    uint64
+	pings   map[uint64]*ping // heartbeats not answered yet
+	echoed  time.Time        // when the last answer came
+	rtt     time.Duration
+	left    bool // GOAWAY was sent
+	leaving bool // GOAWAY came: no new pipes
+	pipes   int
+	quiet   socket.Event // fired when pipes falls to zero
+	bye     chan struct{}
+	told    bucket // refusals
+	has     uint64 // version of the newest policy that the peer is known to have or was sent
+}
+
+// offered is a peer's socket.
+type offered struct {
+	wire.Offer
+	ctx    context.Context // ends when the socket is gone
+	cancel context.CancelCauseFunc
+}
+
+type ping struct {
+	sent time.Time
+	done chan time.Duration // nil: nobody waits
+}
+
+func (n *Node) newLink(conn *quic.Conn, ctl *quic.Stream, who identity.Peer, h wire.Hello, dialed bool, rest []byte) *link {
+	l := &link{n: n, conn: conn, ctl: ctl, rest: rest, ident: who, hello: h, number: h.Link, dialed: dialed, since: time.Now(),
+		peer: socket.Peer{ID: who.ID, Name: who.Name, Nonce: h.Nonce, Incarnation: h.Incarnation, MaxMessage: int(h.MaxMessage)},
+		wake: make(chan struct{}, 1), offers: map[uint64]*offered{}, names: map[wire.Offer]bool{}, pings: map[uint64]*ping{},
+		echoed: time.Now(), bye: make(chan struct{}), told: bucket{burst: toldRefusals, perSecond: refusalsPerSecond},
+		has: max(h.Policy, 1) - 1}
+	l.ctx, l.cancel = context.WithCancelCause(n.ctx)
+	return l
+}
+
+func (l *link) standing() standing {
+	return standing{nonce: l.peer.Nonce, incarnation: l.peer.Incarnation, number: l.number}
+}
+
+func (l *link) event(s PeerState, code identity.Code, reason string) PeerEvent {
+	return PeerEvent{State: s, ID: l.peer.ID, Name: l.peer.Name, Addr: l.conn.RemoteAddr().String(), Incarnation: l.peer.Incarnation,
+		Code: code, Reason: reason}
+}
+
+// refused tells of a pipe that was denied.
+func (l *link) refused(r *socket.Rejection) {
+	if !l.told.take() {
+		return
+	}
+	e := l.event(Refused, r.Code, clean(r.Reason))
+	e.Remote = r.Remote
+	l.n.hub.emit(e)
+}
+
+// deny tells both ends of a pipe that was denied here.
+func (l *link) deny(r *socket.Rejection) {
+	l.refused(r)
+	l.send(wire.AppendRefused(nil, wire.Refused{Code: string(r.Code), Reason: r.Reason}))
+}
+
+// start begins the link's goroutines. n.mu must be held and the node not closed.
+func (l *link) start() {
+	n := l.n
+	n.windows.open(l.conn)
+	release := context.AfterFunc(l.conn.Context(), func() { l.cancel(explain(context.Cause(l.conn.Context()))) })
+	var parts sync.WaitGroup
+	for number, r := range n.receivers {
+		l.send(wire.AppendOffer(nil, offerOf(number, r)))
+	}
+	n.wg.Go(func() {
+		parts.Go(func() { l.end(l.readControl()) })
+		parts.Go(func() { l.end(l.writeControl()) })
+		parts.Go(l.acceptStreams)
+		<-l.ctx.Done()
+		n.unlink(l)
+		l.close()
+		parts.Wait()
+		l.awaitPipes()
+		n.windows.close(l.conn)
+		release()
+	})
+}
+
+// begin counts a new pipe; it reports false when there shall be none any more.
+func (l *link) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return false
+	}
+	l.pipes++
+	return true
+}
+
+func (l *link) ended() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pipes--; l.pipes == 0 {
+		l.quiet.Fire()
+	}
+}
+
+// awaitPipes blocks until no pipe is left.
+func (l *link) awaitPipes() {
+	for {
+		l.mu.Lock()
+		n, quiet := l.pipes, l.quiet.Wait()
+		l.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		<-quiet
+	}
+}
+
+// end ends the link for a cause; nil is none.
+func (l *link) end(err error) {
+	if err != nil {
+		l.cancel(explain(err))
+	}
+}
+
+// close closes the connection with what the cause says to the other side.
+func (l *link) close() {
+	cause := context.Cause(l.ctx)
+	code, text := closeProtocol, cause.Error()
+	switch r := refusal(cause); {
+	case r != nil:
+		code, text = closeCode(r.Code), r.Reason
+	case errors.Is(cause, errBye) || errors.Is(cause, errClosing):
+		code, text = closeBye, "" // nothing else may look like leaving in good order
+	}
+	_ = l.conn.CloseWithError(code, text) // it may have ended already, and that is as good
+}
+
+// protocolError is what no honest peer does.
+type protocolError struct{ err error }
+
+func (e *protocolError) Error() string { return "protocol: " + e.err.Error() }
+func (e *protocolError) Unwrap() error { return e.err }
+
+// send queues a control frame.
+func (l *link) send(frame []byte) {
+	l.mu.Lock()
+	if len(l.out)+len(frame) > maxControl {
+		l.mu.Unlock()
+		l.cancel(errors.New("it does not read its control stream"))
+		return
+	}
+	l.out = append(l.out, frame...)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default: // the writer will look anyway
+	}
+}
+
+func (l *link) writeControl() error {
+	tick := time.NewTicker(heartbeatEvery)
+	defer tick.Stop()
+	for {
+		l.mu.Lock()
+		out := l.out
+		l.out = nil
+		l.mu.Unlock()
+		if len(out) > 0 {
+			if _, err := l.ctl.Write(out); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-l.wake:
+		case <-tick.C:
+			if err := l.deaf(); err != nil {
+				return err
+			}
+			l.heartbeat(nil)
+		case <-l.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// deaf returns an error when no heartbeat has been answered for too long.
+func (l *link) deaf() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if since := time.Since(l.echoed); since > deafAfter {
+		return fmt.Errorf("no heartbeat answered for %v", since.Truncate(time.Second))
+	}
+	return nil
+}
+
+// heartbeat sends one and returns its number; done, if not nil, is told the round
+// trip.
+func (l *link) heartbeat(done chan time.Duration) uint64 {
+	l.mu.Lock()
+	l.beat++
+	n := l.beat
+	l.pings[n] = &ping{time.Now(), done}
+	l.mu.Unlock()
+	l.send(wire.AppendHeartbeat(nil, wire.Heartbeat{Number: n}))
+	return n
+}
+
+func (l *link) ping(ctx context.Context) (time.Duration, error) {
+	done := make(chan time.Duration, 1)
+	n := l.heartbeat(done)
+	defer func() {
+		l.mu.Lock()
+		delete(l.pings, n)
+		l.mu.Unlock()
+	}()
+	select {
+	case d := <-done:
+		return d, nil
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-l.ctx.Done():
+		return 0, fmt.Errorf("node: link to %v: %w", l.peer.ID, context.Cause(l.ctx))
+	}
+}
+
+// readControl handles control frames until the stream ends.
+func (l *link) readControl() error {
+	r := frames{r: l.ctl, buf: l.rest}
+	for {
+		t, payload, err := r.next()
+		if err != nil {
+			return err
+		}
+		if err := l.control(t, payload); err != nil {
+			return &protocolError{err}
+		}
+	}
+}
+
+// frames reads frames one by one into memory of its own.
+type frames struct {
+	r   io.Reader
+	buf []byte
+	at  int
+}
+
+// next returns a frame whose payload is valid until the next call.
+func (f *frames) next() (wire.Type, []byte, error) {
+	for {
+		t, payload, rest, need, err := wire.Next(f.buf[f.at:])
+		if err == nil {
+			f.at = len(f.buf) - len(rest)
+			return t, payload, nil
+		}
+		if !errors.Is(err, wire.ErrShort) {
+			return 0, nil, &protocolError{err}
+		}
+		if need > maxControlFrame {
+			return 0, nil, &protocolError{fmt.Errorf("%w: control frame of %d bytes, at most %d", wire.ErrTooLong, need, maxControlFrame)}
+		}
+		f.buf = append(f.buf[:0], f.buf[f.at:]...)
+		f.at = 0
+		have := len(f.buf)
+		f.buf = append(f.buf, make([]byte, max(need-have, 1024))...)
+		n, err := io.ReadAtLeast(f.r, f.buf[have:], 1)
+		f.buf = f.buf[:have+n]
+		if err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// unread is what was read beyond the last frame.
+func (f *frames) unread() []byte { return append([]byte(nil), f.buf[f.at:]...) }
+
+func (l *link) control(t wire.Type, payload []byte) error {
+	switch t {
+	case wire.TypeOffer:
+		o, err := wire.ParseOffer(payload)
+		if err != nil {
+			return err
+		}
+		return l.offer(o)
+	case wire.TypeWithdraw:
+		number, err := wire.ParseNumber(payload)
+		if err != nil {
+			return err
+		}
+		l.withdraw(number)
+	case wire.TypeHeartbeat:
+		h, err := wire.ParseHeartbeat(payload)
+		if err != nil {
+			return err
+		}
+		l.heard(h)
+	case wire.TypePeers:
+		peers, err := wire.ParsePeers(payload)
+		if err != nil {
+			return err
+		}
+		l.n.gossiped(l, peers)
+	case wire.TypePolicy:
+		text, err := wire.ParsePolicy(payload)
+		if err != nil {
+			return err
+		}
+		l.policyCame(text)
+	case wire.TypeRefused:
+		r, err := wire.ParseRefused(payload)
+		if err != nil {
+			return err
+		}
+		if identity.Code(r.Code) == identity.CodeIncarnation {
+			l.n.rolledBack(r.Seen)
+		}
+		l.refused(&socket.Rejection{Code: identity.Code(clean(r.Code)), Reason: r.Reason, Remote: true})
+	case wire.TypeGoAway:
+		if _, err := wire.ParseText(payload); err != nil {
+			return err
+		}
+		l.goAway()
+	case wire.TypeBye:
+		if err := wire.ParseEmpty(payload); err != nil {
+			return err
+		}
+		return l.byeCame()
+	default:
+		return fmt.Errorf("frame 0x%02x on the control stream", byte(t))
+	}
+	return nil
+}
+
+// byeCame: the peer owes nothing any more.
+func (l *link) byeCame() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.left {
+		return errors.New("BYE without GOAWAY")
+	}
+	select {
+	case <-l.bye:
+		return errors.New("BYE twice")
+	default:
+		close(l.bye)
+	}
+	return nil
+}
+
+// heard answers a heartbeat, or takes the answer to ours.
+func (l *link) heard(h wire.Heartbeat) {
+	if !h.Echo {
+		l.send(wire.AppendHeartbeat(nil, wire.Heartbeat{Number: h.Number, Echo: true}))
+		return
+	}
+	l.mu.Lock()
+	p := l.pings[h.Number]
+	delete(l.pings, h.Number)
+	if p == nil {
+		l.mu.Unlock()
+		return
+	}
+	l.echoed = time.Now()
+	l.rtt = l.echoed.Sub(p.sent)
+	rtt := l.rtt
+	l.mu.Unlock()
+	if p.done != nil {
+		p.done <- rtt
+	}
+}
+
+// goAway: the peer is leaving. It ends its pipes by itself; when the last one is
+// gone, nothing is owed on this side any more.
+func (l *link) goAway() {
+	l.mu.Lock()
+	again := l.leaving
+	l.leaving = true
+	l.mu.Unlock()
+	if again {
+		return
+	}
+	l.n.wg.Go(func() {
+		l.awaitPipes()
+		l.send(wire.AppendEmpty(nil, wire.TypeBye))
+	})
+}
+
+// offer notes a peer's socket and attaches the local ones that want it.
+func (l *link) offer(o wire.Offer) error {
+	if err := patterns.CheckName(o.Kind, o.Name); err != nil {
+		return err
+	}
+	if clean(o.Label) != o.Label {
+		return fmt.Errorf("socket %d offered with the label %q", o.Socket, o.Label)
+	}
+	n := l.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	of, err := l.addOffer(o)
+	if err != nil {
+		return err
+	}
+	for _, s := range n.senders {
+		if s != nil {
+			l.match(s, of)
+		}
+	}
+	return nil
+}
+
+func (l *link) addOffer(o wire.Offer) (*offered, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	name := nameOf(o)
+	switch {
+	case l.offers[o.Socket] != nil:
+		return nil, fmt.Errorf("socket %d offered twice", o.Socket)
+	case l.names[name]:
+		return nil, fmt.Errorf("%v %q %q offered twice", o.Kind, o.Name, o.Label)
+	case len(l.offers) >= maxOffers:
+		return nil, fmt.Errorf("more than %d sockets offered", maxOffers)
+	}
+	of := &offered{Offer: o}
+	of.ctx, of.cancel = context.WithCancelCause(l.ctx)
+	l.offers[o.Socket], l.names[name] = of, true
+	return of, nil
+}
+
+// nameOf is what a node offers once at a time: pipes of one stream to two sockets of
+// the same name would take turns in ending each other.
+func nameOf(o wire.Offer) wire.Offer {
+	return wire.Offer{Kind: o.Kind, Name: o.Name, Label: o.Label, Durable: o.Durable}
+}
+
+func (l *link) withdraw(number uint64) {
+	l.mu.Lock()
+	of := l.offers[number]
+	if of != nil {
+		delete(l.offers, number)
+		delete(l.names, nameOf(of.Offer))
+	}
+	l.mu.Unlock()
+	if of != nil {
+		of.cancel(socket.ErrGone)
+	}
+}
+
+// matchSender attaches a new local socket to what the peer offers. n.mu must be
+// held.
+func (l *link) matchSender(s sender) {
+	l.mu.Lock()
+	offers := make([]*offered, 0, len(l.offers))
+	for _, of := range l.offers {
+		offers = append(offers, of)
+	}
+	l.mu.Unlock()
+	for _, of := range offers {
+		l.match(s, of)
+	}
+}
+
+// match keeps a pipe between s and an offer, if they have business. It is called once
+// for each pair: when the later of the two comes. n.mu must be held.
+func (l *link) match(s sender, of *offered) {
+	if l.n.closing || !matches(s, of.Offer) || l.foreign() {
+		return
+	}
+	l.mu.Lock()
+	leaving := l.leaving
+	l.mu.Unlock()
+	if leaving || !l.begin() {
+		return
+	}
+	l.n.wg.Go(func() {
+		defer l.ended()
+		l.keepAttached(s, of)
+	})
+}
+
+// foreign reports whether the peer lives in another namespace: there are no pipes
+// between the two.
+func (l *link) foreign() bool { return l.hello.Namespace != l.n.cfg.Namespace }
+
+// keepAttached runs pipes to an offer, one after the other, until the offer, the
+// link or the local socket ends, or the peer refuses for good.
+func (l *link) keepAttached(s sender, of *offered) {
+	pause := attachRetry
+	for {
+		news := l.n.gate.news()
+		began := time.Now()
+		err := l.attach(s, of)
+		if time.Since(began) > maxAttachRetry {
+			pause = attachRetry
+		}
+		switch r := refusalToTell(err); {
+		case of.ctx.Err() != nil || !l.n.has(s), r == nil && (err == nil || errors.Is(err, net.ErrClosed)):
+			return // in good order: one of the two sockets is gone
+		case r == nil:
+		case r.Remote:
+			l.n.denied(s.Kind(), s.Name(), l.peer.ID, r)
+			l.refused(r)
+			pause = policyRetry
+		default:
+			l.n.denied(s.Kind(), s.Name(), l.peer.ID, r)
+			l.deny(r)
+			pause = policyRetry
+		}
+		l.n.log.Debug("pipe lost", "peer", l.peer.ID, "kind", s.Kind(), "name", s.Name(), "err", clean(err.Error()))
+		if !l.pauseAttaching(of.ctx, pause, news) {
+			return
+		}
+		pause = min(2*pause, maxAttachRetry)
+	}
+}
+
+// attach runs one pipe to an offer, if it is allowed and as long as it is.
+func (l *link) attach(s sender, of *offered) error {
+	ctx, leave, denied := l.n.permit(of.ctx, l, of.Kind, of.Name)
+	if denied != nil {
+		return denied
+	}
+	defer leave()
+	st, err := l.conn.OpenStreamSync(ctx)
+	if err == nil {
+		err = s.Meet(ctx, l.peer, of.Offer, &stream{Stream: st})
+	}
+	if cut := cutBy(ctx); cut != nil {
+		return cut
+	}
+	return err
+}
+
+// refusalToTell is the refusal behind the end of a pipe, if users must know: it does not pass by
+// itself, or only when another node leaves.
+func refusalToTell(err error) *socket.Rejection {
+	var r *socket.Rejection
+	switch {
+	case errors.As(err, &r) && (r.Code == identity.CodePolicy || r.Code == socket.CodeNoDir):
+		return r
+	case errors.Is(err, patterns.ErrTaken):
+		return &socket.Rejection{Code: socket.CodeTaken, Reason: err.Error()}
+	case errors.Is(err, socket.ErrNotDurable):
+		return &socket.Rejection{Code: socket.CodeNotDurable, Reason: err.Error()}
+	}
+	return nil
+}
+
+// pauseAttaching waits before the next try, or for a new policy; it reports false when
+// there shall be none.
+func (l *link) pauseAttaching(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-news:
+	case <-ctx.Done():
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.leaving
+}
+
+// acceptStreams serves the pipes that the peer opens.
+func (l *link) acceptStreams() {
+	for {
+		st, err := l.conn.AcceptStream(l.ctx)
+		if err != nil {
+			l.end(err)
+			return
+		}
+		if !l.begin() {
+			return
+		}
+		l.n.wg.Go(func() {
+			defer l.ended()
+			l.n.serve(l.ctx, l.peer, l, &stream{Stream: st})
+		})
+	}
+}
+
+func (l *link) describe() Peer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := Peer{ID: l.peer.ID, Name: l.peer.Name, Namespace: l.hello.Namespace, Addr: l.conn.RemoteAddr().String(),
+		Incarnation: l.peer.Incarnation, Since: l.since, RTT: l.rtt}
+	for _, of := range l.offers {
+		p.Offers = append(p.Offers, Offer{of.Kind, of.Name})
+	}
+	return p
+}
+
+// unlink takes the link out of the node and tells.
+func (n *Node) unlink(l *link) {
+	cause := context.Cause(l.ctx)
+	e := l.event(Down, "", clean(cause.Error()))
+	if r := refusal(cause); r != nil {
+		e.Code, e.Remote = r.Code, r.Remote
+	}
+	n.log.Debug("link down", "peer", l.peer.ID, "name", l.peer.Name, "cause", e.Reason)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.links[l.peer.ID] != l {
+		return // another link took its place
+	}
+	delete(n.links, l.peer.ID)
+	n.hub.emit(e) // with the lock held: the next link's Up must come after it
+	if n.mdns != nil && !n.closing {
+		n.mdns.Refresh()
+	}
+}
+
+// leaveLinks tells every peer that this node goes, and waits until none owes it
+// anything, or byeWait.
+func (n *Node) leaveLinks() {
+	n.mu.Lock()
+	links := make([]*link, 0, len(n.links))
+	for _, l := range n.links {
+		links = append(links, l)
+	}
+	n.mu.Unlock()
+	t := time.NewTimer(byeWait)
+	defer t.Stop()
+	for _, l := range links {
+		l.mu.Lock()
+		l.left = true
+		l.mu.Unlock()
+		l.send(wire.AppendText(nil, wire.TypeGoAway, "the node closes"))
+	}
+	late := false
+	for _, l := range links {
+		if late {
+			break
+		}
+		select {
+		case <-l.bye:
+		case <-l.ctx.Done():
+		case <-t.C:
+			late = true
+		}
+	}
+	for _, l := range links {
+		l.cancel(errBye)
+		l.close() // now: once the transport is closed nobody would be told
+	}
+}
+
+// gossip is what a new peer should know: the addresses of the others, as far as they
+// mean anything to it.
+func (n *Node) gossip(to *link) []byte {
+	near := isLoopback(to.conn.RemoteAddr())
+	var peers []wire.Peer
+	for id, l := range n.links {
+		addr := l.conn.RemoteAddr()
+		if id == to.peer.ID || isLoopback(addr) && !near || hasZone(addr) || len(peers) == wire.MaxPeers {
+			continue
+		}
+		peers = append(peers, wire.Peer{Node: id, Addr: addr.String()})
+	}
+	if peers == nil {
+		return nil
+	}
+	return wire.AppendPeers(nil, peers)
+}
+
+func isLoopback(a net.Addr) bool {
+	ap, err := netip.ParseAddrPort(a.String())
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}
+
+func hasZone(a net.Addr) bool {
+	ap, err := netip.ParseAddrPort(a.String())
+	return err == nil && ap.Addr().Zone() != ""
+}

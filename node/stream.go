@@ -1,0 +1,47 @@
+package node
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/quic-go/quic-go"
+)
+
+// stream makes a QUIC stream a socket.Conn.
+type stream struct {
+	*quic.Stream
+	finished atomic.Bool
+}
+
+// tryMost is what fits a packet with room to spare: quic-go takes more at once too, but
+// slower.
+const tryMost = 1024
+
+// TryWrite takes all of b at once or nothing, and never blocks.
+func (s *stream) TryWrite(b []byte) (bool, error) {
+	if len(b) > tryMost {
+		return false, nil
+	}
+	switch err := s.TryWriteAll(b); {
+	case errors.Is(err, quic.ErrWouldBlock):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return true, nil
+}
+
+// CloseWrite ends the writing side; what was written still arrives.
+func (s *stream) CloseWrite() error {
+	s.finished.Store(true)
+	return s.Stream.Close()
+}
+
+// Close ends both sides at once, but for what was written before CloseWrite.
+func (s *stream) Close() error {
+	s.CancelRead(0)
+	if !s.finished.Load() {
+		s.CancelWrite(0)
+	}
+	return nil
+}

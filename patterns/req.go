@@ -1,0 +1,361 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"peermesh/internal/identity"
+	"peermesh/internal/ledger"
+	"peermesh/internal/wire"
+	"peermesh/socket"
+)
+
+// Req asks a service; many requests may be outstanding on one socket. Safe for
+// concurrent use.
+type Req struct {
+	*sender
+	box     *socket.Outbox
+	waiting map[uint64]*call
+	calls   sync.Pool // *call: no request takes memory of its own but for its bytes and its answer
+}
+
+// call is a request that waits for its outcome.
+type call struct {
+	done     chan struct{} // one word when it has ended
+	asked    socket.Message
+	deadline time.Time
+	outcome  socket.Outcome
+	body     []byte
+	by       identity.ID
+	expired  bool // the deadline ended it
+}
+
+// call returns one to ask with, which over gives back.
+func (r *Req) call() *call {
+	if c, ok := r.calls.Get().(*call); ok {
+		return c
+	}
+	return &call{done: make(chan struct{}, 1)}
+}
+
+// over gives a call back that has ended.
+func (r *Req) over(c *call) {
+	*c = call{done: c.done}
+	r.calls.Put(c)
+}
+
+// ErrIndeterminate is a request that may or may not have been executed: its replier
+// or the link to it was lost, or its deadline passed while it was there.
+var ErrIndeterminate = errors.New("patterns: outcome indeterminate: the request may have been executed")
+
+// ErrNotExecuted is a request that certainly was not executed.
+var ErrNotExecuted = errors.New("patterns: request not executed")
+
+// RemoteError is the error a handler returned. The request was executed once.
+type RemoteError struct {
+	By      identity.ID // the replier's node
+	Message string
+}
+
+func (e *RemoteError) Error() string { return fmt.Sprintf("patterns: replier %v: %s", e.By, e.Message) }
+
+// replyWindow is how many bytes of replies may be on their way to a Req from one
+// replier.
+const replyWindow = 1 << 20
+
+// NewReq makes a Req; users get one from a node.
+func NewReq(env Env, name string, opts ...Option) (*Req, error) {
+	s, _, err := newSender(env, wire.Req, name, opts) // a lost request has no reader to tell
+	if err != nil {
+		return nil, err
+	}
+	r := &Req{sender: s, waiting: map[uint64]*call{}}
+	cfg := r.outboxConfig()
+	cfg.Mode.Requests, cfg.Mode.AtMostOnce, cfg.Mode.MaxDeliver = true, s.set.execution != Idempotent, 0
+	if s.set.execution == OnceDurable { // its repliers' business alone: a requester that has ended waits for nothing
+		cfg.Level, cfg.Mode.PerStore = socket.Durable, true
+	}
+	cfg.ReplyCredit = replyWindow
+	cfg.OnSettled, cfg.OnReply = r.settledOne, r.replied
+	r.box = socket.NewOutbox(cfg, &r.mu, r.next)
+	r.release = r.box.Ledger().Lowest
+	r.tick = r.box.Tick
+	r.startClock()
+	return r, nil
+}
+
+// Reply is an answer and who gave it.
+type Reply struct {
+	Body []byte
+	By   identity.ID
+}
+
+// Request asks and waits for the answer, which is the caller's. The deadline is
+// ctx's, or 30 s from now without one; it travels, and an expired request is
+// discarded before execution. The error is a *RemoteError when the handler returned
+// one; it matches ErrNotExecuted when the request certainly was not executed and
+// ErrIndeterminate when that is not known; a context's error is matched besides when
+// that is what ended the wait. After Close it matches net.ErrClosed.
+func (r *Req) Request(ctx context.Context, body []byte) ([]byte, error) {
+	c := r.call()
+	c.asked.Body = body
+	a, err := r.request(ctx, c)
+	return a.Body, err
+}
+
+// RequestMessage is Request for a message with headers; it also tells who answered.
+func (r *Req) RequestMessage(ctx context.Context, m *socket.Message) (Reply, error) {
+	c := r.call()
+	c.asked = *m
+	return r.request(ctx, c)
+}
+
+// request asks what the call says and waits for the answer. The call is used up.
+func (r *Req) request(ctx context.Context, c *call) (Reply, error) {
+	defer r.over(c)
+	seq, err := r.ask(ctx, c)
+	if err != nil {
+		return Reply{}, err
+	}
+	if ctx.Done() == nil {
+		<-c.done
+		return c.result(ctx)
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		r.mu.Lock()
+		r.giveUp(seq, c)
+		r.mu.Unlock()
+		<-c.done
+	}
+	return c.result(ctx)
+}
+
+// ask queues a request.
+func (r *Req) ask(ctx context.Context, c *call) (uint64, error) {
+	now := r.now()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = now.Add(DefaultDeadline)
+	}
+	m := &c.asked
+	if m.TTL > 0 {
+		deadline = minTime(deadline, now.Add(m.TTL))
+	}
+	m.TTL = max((deadline.Sub(now) + time.Millisecond - 1).Truncate(time.Millisecond), time.Millisecond)
+	c.deadline = deadline
+	prepared, err := r.prepare(m)
+	if err != nil {
+		return 0, err
+	}
+	if ctx.Err() != nil { // or it might be executed for nobody
+		return 0, errors.Join(ErrNotExecuted, context.Cause(ctx))
+	}
+	seq, turn, err := r.accept(ctx, c, prepared, now)
+	if err != nil {
+		return 0, errors.Join(ErrNotExecuted, r.refused(err))
+	}
+	turn.Take()
+	return seq, nil
+}
+
+// accept makes a request owed.
+func (r *Req) accept(ctx context.Context, c *call, p socket.Prepared, now time.Time) (uint64, socket.Turn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.room(ctx, p.Size()); err != nil {
+		return 0, socket.Turn{}, err
+	}
+	if err := r.reserve(); err != nil {
+		return 0, socket.Turn{}, err
+	}
+	seq := r.next
+	r.next++
+	r.waiting[seq] = c
+	base, record := r.framer.Frame(p, seq)
+	r.box.Ledger().Append(ledger.Item{Seq: seq, Base: base, Record: record, Expires: c.deadline}, now)
+	r.wind(c.deadline)
+	return seq, r.box.DispatchHere(), nil
+}
+
+func (r *Req) room(ctx context.Context, size int) error {
+	fits := func() bool {
+		messages, bytes := r.box.Ledger().Owed()
+		return r.closing || !r.full(messages, bytes, size)
+	}
+	if r.set.overflow == Refuse && !fits() {
+		return socket.ErrQueueFull
+	}
+	if err := r.await(ctx, fits); err != nil {
+		return err
+	}
+	if r.closing {
+		return socket.ErrClosed
+	}
+	return nil
+}
+
+// giveUp ends a call whose requester no longer waits, with the truth about what is
+// known. r.mu must be held.
+func (r *Req) giveUp(seq uint64, c *call) {
+	if r.waiting[seq] == nil {
+		return // answered meanwhile
+	}
+	c.outcome = wire.Indeterminate
+	if !r.box.Ledger().Begun(seq) {
+		c.outcome = wire.Failed
+	}
+	r.box.Ledger().Cancel(seq)
+	r.box.Kick() // tells whoever has it
+}
+
+// settledOne notes the fate of a request that no reply settled. r.mu must be held.
+func (r *Req) settledOne(st ledger.Settlement) {
+	c := r.waiting[st.Seq]
+	if c == nil {
+		return
+	}
+	switch st.State {
+	case ledger.Done: // OnReply follows, in the same critical section
+		return
+	case ledger.Expired:
+		c.outcome, c.expired = wire.Failed, true
+	case ledger.Indeterminate:
+		c.outcome, c.expired = wire.Indeterminate, !time.Now().Before(c.deadline)
+	case ledger.Dropped:
+		if c.outcome == 0 { // at Close
+			c.outcome = wire.Indeterminate
+		}
+	}
+	r.end(st.Seq, c)
+}
+
+// replied hands an answer over. r.mu must be held.
+func (r *Req) replied(seq uint64, o socket.Outcome, body []byte, by socket.Who) {
+	if c := r.waiting[seq]; c != nil {
+		c.outcome, c.body, c.by = o, body, by.Node
+		r.end(seq, c)
+	}
+}
+
+func (r *Req) end(seq uint64, c *call) {
+	delete(r.waiting, seq)
+	c.done <- struct{}{} // there is room: it ends once
+}
+
+// result makes of a call's outcome what Request returns.
+func (c *call) result(ctx context.Context) (Reply, error) {
+	switch c.outcome {
+	case wire.OK:
+		return Reply{c.body, c.by}, nil
+	case wire.Error:
+		return Reply{By: c.by}, &RemoteError{By: c.by, Message: string(c.body)}
+	}
+	err := ErrIndeterminate
+	if c.outcome == wire.Failed {
+		err = ErrNotExecuted
+	}
+	if len(c.body) > 0 {
+		err = fmt.Errorf("%w: replier %v: %s", err, c.by, c.body)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return Reply{}, fmt.Errorf("%w: %w", err, cause)
+	}
+	if c.expired {
+		return Reply{}, fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
+	}
+	return Reply{}, err
+}
+
+// OutcomeOf names what Request returned: ok, error, failed or indeterminate.
+func OutcomeOf(err error) socket.Outcome {
+	var remote *RemoteError
+	switch {
+	case err == nil:
+		return wire.OK
+	case errors.As(err, &remote):
+		return wire.Error
+	case errors.Is(err, ErrIndeterminate):
+		return wire.Indeterminate
+	}
+	return wire.Failed
+}
+
+// WaitReady blocks until n repliers are attached, or ctx ends.
+func (r *Req) WaitReady(ctx context.Context, n int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.await(ctx, func() bool { return r.box.Ledger().Ready() >= n })
+}
+
+// Stats returns a snapshot.
+func (r *Req) Stats() SenderStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := statsOf(r.box.Ledger().Counts(), false)
+	s.Bound, s.BoundBytes = r.set.queue, r.set.queueBytes
+	s.Consumers = r.box.Consumers()
+	return s
+}
+
+// Meet runs a pipe to a replier; the node calls it.
+func (r *Req) Meet(ctx context.Context, peer socket.Peer, o wire.Offer, c socket.Conn) error {
+	r.mu.Lock()
+	start := r.box.Ledger().Lowest() // of an earlier life, nobody waits for anything
+	r.mu.Unlock()
+	return r.box.Meet(ctx, peer, o, start, c)
+}
+
+// Shutdown takes no new requests, waits for the outstanding ones or until ctx ends,
+// and closes; requests that still waited end as ErrIndeterminate or ErrNotExecuted.
+func (r *Req) Shutdown(ctx context.Context) error {
+	r.mu.Lock()
+	r.closing = true
+	r.changed.Fire()
+	err := r.await(ctx, func() bool { return len(r.waiting) == 0 })
+	r.mu.Unlock()
+	return r.close(err)
+}
+
+// Close ends the socket now; requests that wait end as ErrIndeterminate or
+// ErrNotExecuted. It may be called twice.
+func (r *Req) Close() error { return r.close(nil) }
+
+func (r *Req) close(cause error) error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closing, r.closed = true, true
+	n := len(r.waiting)
+	for seq, c := range r.waiting {
+		r.giveUp(seq, c)
+	}
+	r.changed.Fire()
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	if r.box.Finish(ctx) != nil {
+		r.box.Abort()
+	}
+	r.stopClock()
+	r.told = true // a lost request has no reader to tell
+	err := r.putBack(r.next)
+	r.env.Closed()
+	if n > 0 && cause != nil {
+		return giveUp(n, cause)
+	}
+	return err
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,82 @@
+package socket
+
+import (
+	"peermesh/internal/wire"
+)
+
+const (
+	firstBlock = 2 << 10
+	lastBlock  = 64 << 10
+	maxDelta   = 1<<14 - 1 // two bytes of delta at most
+	ownBlock   = lastBlock / 2
+)
+
+// Framer encodes messages into blocks: each once, whoever will get it. Guarded by
+// its owner's mutex.
+type Framer struct {
+	MaxMessage int
+	block      []byte
+	base       uint64
+}
+
+// Prepared is a message that was checked and whose headers are encoded, so that
+// nothing can fail once it has a seq.
+type Prepared struct {
+	msg     *Message
+	headers []byte
+}
+
+// Prepare checks m. It needs no lock.
+func (f *Framer) Prepare(m *Message) (Prepared, error) {
+	if err := m.check(f.MaxMessage); err != nil {
+		return Prepared{}, err
+	}
+	h, err := m.Headers.encode()
+	return Prepared{m, h}, err
+}
+
+// Size is about what the message will take of a queue's bound.
+func (p Prepared) Size() int {
+	return len(p.msg.Body) + len(p.msg.Topic) + len(p.msg.Key) + len(p.headers) + 16
+}
+
+// MaxSize is the most that Append writes.
+func (p Prepared) MaxSize() int { return p.Size() + 48 }
+
+// Append encodes the message as the one delta seqs above the first of its block.
+func (p Prepared) Append(dst []byte, delta uint64) []byte {
+	r := p.record()
+	r.Delta = delta
+	return wire.AppendRecord(dst, r)
+}
+
+func (p Prepared) record() wire.Record {
+	m := p.msg
+	return wire.Record{Topic: []byte(m.Topic), Key: []byte(m.Key), TTL: m.TTL, Headers: p.headers, Delay: m.Delay, Body: m.Body}
+}
+
+// Unframe makes a message of a record. Its body aliases the record.
+func Unframe(r wire.Record) (*Message, error) {
+	h, err := decodeHeaders(r.Headers)
+	if err != nil {
+		return nil, err
+	}
+	return &Message{Body: r.Body, Topic: string(r.Topic), Key: string(r.Key), Headers: h, TTL: r.TTL, Delay: r.Delay}, nil
+}
+
+// Frame encodes p as seq. The record is never written again.
+func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
+	r := p.record()
+	size := p.Size()
+	if size > ownBlock {
+		return seq, wire.AppendRecord(make([]byte, 0, size+16), r)
+	}
+	if len(f.block)+size+16 > cap(f.block) || seq-f.base > maxDelta {
+		grown := min(max(2*cap(f.block), firstBlock), lastBlock)
+		f.block, f.base = make([]byte, 0, max(grown, size+32)), seq
+	}
+	r.Delta = seq - f.base
+	at := len(f.block)
+	f.block = wire.AppendRecord(f.block, r)
+	return f.base, f.block[at:len(f.block):len(f.block)]
+}

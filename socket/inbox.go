@@ -1,0 +1,774 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"peermesh/internal/identity"
+	"peermesh/internal/marks"
+	"peermesh/internal/ranges"
+	"peermesh/internal/wire"
+)
+
+const (
+	// streamsPerPeer bounds what one peer's ever new stores may cost here.
+	streamsPerPeer = 64
+	// Grace is how long a stream without a link and without anything in hand is
+	// remembered.
+	Grace = 2 * time.Minute
+	// maxNacks bounds the NACKs kept until the sender is known to have read them; at it
+	// no credit is granted.
+	maxNacks = 1 << 16
+)
+
+// InboxConfig describes a receiving socket.
+type InboxConfig struct {
+	Local         Local
+	Kind          Kind // Pull, Sub or Rep
+	Name          string
+	Prefetch      int // messages; 0: adaptive from DefaultPrefetch
+	PrefetchBytes int // 0: DefaultPrefetchBytes
+	Patterns      []string
+
+	// Journal keeps the done marks of durable streams, under names that begin with
+	// NoteName; nil: they live as long as the process.
+	Journal  Journal
+	NoteName string
+	// Replies keeps what must be known of requests that may be executed only once in all
+	// lives of the replier, under NoteName likewise; nil: such requests are refused.
+	Replies ReplyStore
+
+	// Callbacks run on the reading goroutine or the one that answers, with no lock
+	// held. They must not block.
+	OnGap  func(Gap)
+	OnDone func(m *Message) // the answer "done" is final
+	OnNack func(m *Message)
+}
+
+// Inbox is the receiving half of a socket: the messages that pipes brought, and the
+// memory of every stream they came by. Safe for concurrent use.
+type Inbox struct {
+	cfg   InboxConfig
+	epoch time.Time // where the clock begins
+
+	mu       sync.Mutex
+	streams  map[streamKey]*stream
+	queue    fifo
+	stalled  int // messages that wait for their lease, see stall
+	waiting  int // goroutines in Recv
+	ready    chan struct{}
+	begun    int
+	settled  Event // fired when begun or unsaved falls to zero
+	version  uint64
+	patterns []string
+	draining bool
+	paused   bool // see Pause
+	closed   bool
+
+	unsubscribing bool          // publishers are told to forget the subscription
+	done          chan struct{} // closed with closed
+	pipes         map[*in]struct{}
+	ended         chan struct{} // closed and renewed when a pipe has ended
+	stats         InboxStats
+
+	confirms map[confirmedOf]*ranges.Set // since Confirmed was called last; nil: it never was
+
+	dirty   []*stream     // whose notes are to be written
+	saving  bool          // notes are on their way to the journal
+	unsaved int           // acked, and not known to be on disk
+	failed  error         // the journal's
+	broken  chan struct{} // closed when it failed
+
+	records map[streamKey]*record // of streams that are on disk
+	erased  map[string]struct{}   // notes to be erased with the next that are written
+	cached  int                   // bytes of replies of all streams, in memory and on disk
+}
+
+// InboxStats counts what a receiving socket has seen.
+type InboxStats struct {
+	Delivered   uint64 // handed to the user
+	Done        uint64
+	Nacked      uint64
+	Returned    uint64 // given back unbegun
+	Expired     uint64 // TTL ran out here, before it was begun
+	Duplicates  uint64 // dropped: held or done here already
+	Redelivered uint64 // delivered with the flag
+	Gaps        uint64 // seqs in gaps
+	Bytes       uint64 // of bodies delivered
+	Queued      int    // now
+	Begun       int    // now
+	Pipes       int    // now
+	Paused      bool   // now
+}
+
+// stream is the memory of one sender's stream, across its pipes.
+type stream struct {
+	box    *Inbox
+	key    streamKey
+	peer   Peer
+	label  string
+	memory marks.Stream
+	cur    *in
+	level  Level
+
+	window   window
+	inMsgs   int // in hand: queued or begun
+	inBytes  int
+	until    time.Duration // nothing is begun later, by the inbox's clock
+	stalled  []*Message    // unbegun when that time had come, older than what is in the queue
+	doubtful ranges.Set    // begun, and perhaps leased to somebody else since
+	unsaid   bool          // the sender may not know that this memory began later than its own
+	nacks    map[uint64]*nacked
+	kept     keeping
+	tasks    *task      // handlers at work, in no order
+	left     time.Time  // when its last pipe ended
+	top      uint64     // highest seq that came or was in a gap
+	gone     ranges.Set // what was in a gap, here or not: a sender tells again what it told on a pipe that broke
+	begin    uint64     // Sub: the seq that the subscription began with; 0: not told yet
+
+	replies  map[requestID]*reply
+	lost     map[requestID]struct{} // begun in an earlier life, which has left no reply
+	cached   int                    // bytes of replies
+	storing  int                    // notes on their way to the disk, but for STARTED
+	recorded bool                   // on disk
+	mortal   bool                   // the requester has no state directory: the stream ends with it
+}
+
+// nacked is a message whose handler failed. It counts as held until the sender is
+// known to have read the NACK: were it "not here" too early, its next delivery
+// would not be flagged.
+type nacked struct {
+	edition uint64
+	reason  wire.NackReason
+	delay   time.Duration
+	text    string
+	renew   uint64 // the RENEW whose answer proves that the NACK was read; 0: not sent yet
+}
+
+// fifo is the queue of messages in order of arrival.
+type fifo struct {
+	s    []*Message
+	head int
+}
+
+func (q *fifo) len() int { return len(q.s) - q.head }
+
+func (q *fifo) push(m *Message) {
+	if len(q.s) == cap(q.s) && q.head > len(q.s)/2 {
+		n := copy(q.s, q.s[q.head:])
+		clear(q.s[n:])
+		q.s, q.head = q.s[:n], 0
+	}
+	q.s = append(q.s, m)
+}
+
+func (q *fifo) pop() *Message {
+	m := q.s[q.head]
+	q.s[q.head] = nil
+	if q.head++; q.head == len(q.s) {
+		q.s, q.head = q.s[:0], 0
+	}
+	return m
+}
+
+// unpop puts ms back before all others.
+func (q *fifo) unpop(ms []*Message) {
+	if n := len(ms); n <= q.head {
+		q.head -= n
+		copy(q.s[q.head:], ms)
+		return
+	}
+	q.s, q.head = append(ms, q.s[q.head:]...), 0
+}
+
+// take removes and returns the messages that match.
+func (q *fifo) take(match func(*Message) bool) (out []*Message) {
+	kept := q.s[:0]
+	for _, m := range q.s[q.head:] {
+		if match(m) {
+			out = append(out, m)
+		} else {
+			kept = append(kept, m)
+		}
+	}
+	clear(q.s[len(kept):])
+	q.s, q.head = kept, 0
+	return out
+}
+
+// NewInbox makes the receiving half of a socket.
+func NewInbox(cfg InboxConfig) *Inbox {
+	b := &Inbox{cfg: cfg, streams: map[streamKey]*stream{}, ready: make(chan struct{}, 1), epoch: time.Now(),
+		done: make(chan struct{}), broken: make(chan struct{}), pipes: map[*in]struct{}{}, ended: make(chan struct{}), version: 1, patterns: cfg.Patterns,
+		records: map[streamKey]*record{}, erased: map[string]struct{}{}}
+	if cfg.Replies != nil {
+		b.loadRecords()
+	}
+	return b
+}
+
+// clock is the monotonic time since the inbox was made: it is read for every message,
+// and this is the cheapest way to do so.
+func (b *Inbox) clock() time.Duration { return time.Since(b.epoch) }
+
+// Recv returns the next message, which the caller must answer. It blocks until
+// there is one, ctx ends (then its cause is returned) or the socket closes.
+func (b *Inbox) Recv(ctx context.Context) (*Message, error) { return b.recv(ctx, nil) }
+
+// recv is Recv for a task, if it is one.
+func (b *Inbox) recv(ctx context.Context, t *task) (*Message, error) {
+	for {
+		b.mu.Lock()
+		m := b.begin()
+		if m != nil && t != nil {
+			t.enter(m)
+		}
+		if m == nil {
+			b.waiting++
+		}
+		b.callWaiting()
+		closed, err := b.closed || b.draining, b.failed
+		b.mu.Unlock()
+		if m != nil {
+			return m, nil
+		}
+		switch {
+		case err != nil:
+		case closed:
+			err = ErrClosed
+		default:
+			select {
+			case <-b.ready:
+			case <-b.done:
+			case <-b.broken:
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
+		}
+		b.mu.Lock()
+		b.waiting--
+		b.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// callWaiting wakes one who waits in Recv if there is something for it. b.mu must be
+// held.
+func (b *Inbox) callWaiting() {
+	if b.waiting == 0 || b.queue.len() == 0 || b.paused {
+		return
+	}
+	select {
+	case b.ready <- struct{}{}:
+	default: // a wake-up is pending; who takes it passes it on
+	}
+}
+
+// begin hands out the next message that may be begun. b.mu must be held.
+func (b *Inbox) begin() *Message {
+	if b.closed || b.draining || b.paused || b.failed != nil {
+		return nil
+	}
+	for b.queue.len() > 0 {
+		m := b.queue.pop()
+		now := b.clock()
+		switch {
+		case m.TTL > 0 && now-m.born >= m.TTL:
+			b.stats.Expired++
+			b.giveBack(m, wire.NackExpired)
+			continue
+		case m.in.level != BestEffort && now > m.in.until:
+			b.stall(m)
+			continue
+		}
+		m.state = msgBegun
+		b.begun++
+		b.stats.Delivered++
+		b.stats.Bytes += uint64(len(m.Body))
+		if m.redelivered {
+			b.stats.Redelivered++
+		}
+		return m
+	}
+	return nil
+}
+
+// stall: the lease of m may have gone elsewhere. While there is a pipe that is not
+// known: m waits, as does all that came after it, until the sender has answered a RENEW
+// or ended the pipe. Given back it would be overtaken by what is on its way. b.mu must
+// be held.
+func (b *Inbox) stall(m *Message) {
+	if m.in.cur == nil {
+		b.giveBack(m, wire.NackReturned)
+		return
+	}
+	m.in.stalled = append(m.in.stalled, m)
+	b.stalled++
+}
+
+// renewed: the leases of st go on. b.mu must be held.
+func (b *Inbox) renewed(st *stream, until time.Duration) {
+	st.until = max(st.until, until)
+	b.unstall(st)
+	b.callWaiting()
+}
+
+// unstall puts what waited back where it was. b.mu must be held.
+func (b *Inbox) unstall(st *stream) {
+	b.queue.unpop(st.stalled)
+	b.stalled -= len(st.stalled)
+	st.stalled = nil
+}
+
+// letGoIfOver gives back what of st is not begun if its leases are over: the sender may
+// have leased it elsewhere. It returns how many messages that are. b.mu must be held.
+func (b *Inbox) letGoIfOver(st *stream) int {
+	if st.level == BestEffort || b.clock() <= st.until {
+		return 0
+	}
+	ms := b.unbegun(st, all)
+	for _, m := range ms {
+		b.giveBack(m, wire.NackReturned)
+	}
+	return len(ms)
+}
+
+// unbegun takes out what of st was not begun and matches, oldest first. b.mu must be
+// held.
+func (b *Inbox) unbegun(st *stream, match func(*Message) bool) []*Message {
+	b.unstall(st)
+	return b.queue.take(func(m *Message) bool { return m.in == st && match(m) })
+}
+
+// giveBackAll lets go of all that was not begun. b.mu must be held.
+func (b *Inbox) giveBackAll() {
+	for _, st := range b.streams {
+		b.unstall(st)
+	}
+	for b.queue.len() > 0 {
+		b.giveBack(b.queue.pop(), wire.NackReturned)
+	}
+}
+
+func all(*Message) bool { return true }
+
+// giveBack lets go of a message that was not begun. If its pipe is gone, the next
+// ATTACHED tells that it is not here. b.mu must be held.
+func (b *Inbox) giveBack(m *Message, reason wire.NackReason) {
+	m.state = msgSettled
+	b.release(m)
+	if m.in.level == BestEffort {
+		return
+	}
+	if reason == wire.NackReturned {
+		b.stats.Returned++
+	}
+	m.in.letGo(m)
+	if c := m.in.cur; c != nil {
+		c.giveBack(m.edition, m.seq, reason)
+		c.pipe.kick()
+	}
+}
+
+// release gives a message's share of window and budget back. b.mu must be held.
+func (b *Inbox) release(m *Message) {
+	st := m.in
+	st.inMsgs--
+	st.inBytes -= int(m.size)
+	st.window.answered(1, time.Now)
+	if m.large != nil {
+		b.cfg.Local.Budget.drop(m.large)
+		m.large = nil
+	}
+}
+
+// finish notes that a begun message was answered. b.mu must be held.
+func (b *Inbox) finish(m *Message) {
+	m.state = msgSettled
+	if m.in.doubtful.Count() > 0 {
+		m.in.doubtful.Remove(m.seq, m.seq)
+	}
+	b.release(m)
+	if b.begun--; b.begun == 0 {
+		b.settled.Fire()
+	}
+}
+
+// answerable reports whether m waits for its answer. b.mu must be held.
+func (b *Inbox) answerable(m *Message) (bool, error) {
+	switch {
+	case m.state == msgSettled:
+		return false, nil
+	case b.closed:
+		return false, ErrClosed
+	}
+	return true, nil
+}
+
+func (b *Inbox) ack(m *Message) error {
+	b.mu.Lock()
+	ok, err := b.answerable(m)
+	if !ok {
+		b.mu.Unlock()
+		return err
+	}
+	st := m.in
+	if b.failed != nil {
+		err = b.failed
+		b.mu.Unlock()
+		return err
+	}
+	b.stats.Done++
+	b.finish(m)
+	if st.durable() {
+		b.keep(m)
+		b.mu.Unlock()
+		return nil
+	}
+	if st.level != BestEffort {
+		st.memory.Done(m.edition, m.seq)
+		if st.cur != nil {
+			st.cur.markDone(m.edition, m.seq)
+		}
+	}
+	var turn Turn
+	if st.cur != nil {
+		turn = st.cur.answered()
+	}
+	b.mu.Unlock()
+	turn.Take()
+	if b.cfg.OnDone != nil {
+		b.cfg.OnDone(m)
+	}
+	return nil
+}
+
+func (b *Inbox) nack(m *Message, reason wire.NackReason, delay time.Duration, text string) error {
+	b.mu.Lock()
+	ok, err := b.answerable(m)
+	if !ok {
+		b.mu.Unlock()
+		return err
+	}
+	st := m.in
+	b.stats.Nacked++
+	if st.level != BestEffort {
+		st.nacks[m.seq] = &nacked{edition: m.edition, reason: reason, delay: delay, text: text}
+		st.gone.Remove(m.seq, m.seq) // if it was in a gap it is a hole now
+	}
+	b.finish(m)
+	if st.cur != nil {
+		st.cur.pipe.kick()
+	}
+	b.mu.Unlock()
+	if b.cfg.OnNack != nil {
+		b.cfg.OnNack(m)
+	}
+	return nil
+}
+
+// confirmed forgets marks and replies that the sender has settled. On disk they are
+// forgotten with the next note, or when none is left. The inbox's mutex must be held.
+func (st *stream) confirmed(c wire.EditionRanges) {
+	had := st.memory.Unconfirmed()
+	st.memory.Confirm(c)
+	if st.durable() && had > 0 && st.memory.Unconfirmed() == 0 {
+		st.box.mark(st)
+	}
+	st.confirmedReplies(c)
+	st.box.confirm(st, c)
+}
+
+// ErrHandlerTimeout is the cause of a handler's context when HandlerTimeout has
+// passed; the message was given back.
+var ErrHandlerTimeout = errors.New("socket: handler timeout")
+
+// ErrRevoked is the cause of a handler's context when the sender no longer wants
+// the message handled: a request was cancelled, or somebody else has done it.
+var ErrRevoked = errors.New("socket: revoked by the sender")
+
+// Subscribe replaces the patterns. Each publisher tells from which message on they
+// take effect; nothing changes backwards.
+func (b *Inbox) Subscribe(patterns []string) {
+	b.mu.Lock()
+	b.version++
+	b.patterns = patterns
+	b.kickAll()
+	b.mu.Unlock()
+}
+
+// kickAll wakes every pipe. b.mu must be held.
+func (b *Inbox) kickAll() {
+	for c := range b.pipes {
+		c.pipe.kick()
+	}
+}
+
+// Stats returns a snapshot.
+func (b *Inbox) Stats() InboxStats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.stats
+	s.Queued, s.Begun, s.Pipes = b.queue.len()+b.stalled, b.begun, len(b.pipes)
+	s.Paused = b.paused
+	for _, st := range b.streams {
+		s.Duplicates += st.memory.Duplicates()
+	}
+	return s
+}
+
+// Serve runs a pipe that a sender opened with a, read already from c. It blocks
+// until the pipe has ended, and returns nil when it ended in good order.
+func (b *Inbox) Serve(ctx context.Context, peer Peer, a wire.Attach, c Conn) error {
+	e, old, refusal := b.attach(peer, a)
+	if refusal != nil {
+		return Reject(ctx, c, refusal)
+	}
+	if old != nil {
+		old.pipe.abort(marks.ErrFenced)
+	}
+	if b.cfg.OnGap != nil {
+		for _, r := range e.jumped.Ranges() {
+			b.cfg.OnGap(Gap{Stream: e.st.label, From: r.From, To: r.To, Reason: wire.GapDropped.String()})
+		}
+	}
+	e.pipe.conn = c
+	err := e.pipe.run(ctx)
+	b.detach(e)
+	return err
+}
+
+// attach compares the ATTACH with what is remembered and fences older pipes.
+func (b *Inbox) attach(peer Peer, a wire.Attach) (e, old *in, err *Rejection) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed || b.draining:
+		return nil, nil, &Rejection{Code: CodeNoSocket, Reason: "the socket is closing"}
+	case a.Kind.Opposite() != b.cfg.Kind || a.Name != b.cfg.Name:
+		return nil, nil, &Rejection{Code: CodeNoSocket, Reason: fmt.Sprintf("%v %q is not %v %q", a.Kind, a.Name, b.cfg.Kind.Opposite(), b.cfg.Name)}
+	case a.Nonce != peer.Nonce || a.Incarnation != peer.Incarnation:
+		return nil, nil, &Rejection{Code: identity.CodeIdentity, Reason: "ATTACH and HELLO name different processes"}
+	case b.cfg.Kind == wire.Rep && a.Level == BestEffort:
+		return nil, nil, &Rejection{Code: CodeLimit, Reason: "a request has an answer: best effort has none"}
+	case b.cfg.Kind == wire.Rep && a.Level == Durable && b.cfg.Replies == nil:
+		return nil, nil, &Rejection{Code: CodeNoDir, Reason: "a replier without a state directory cannot execute once across restarts"}
+	case b.failed != nil:
+		return nil, nil, &Rejection{Code: CodeLimit, Reason: b.failed.Error()}
+	}
+	b.forget(time.Now())
+	if b.cfg.Kind == wire.Rep {
+		b.replaced(peer.ID, a.Nonce)
+	}
+	key := streamKey{peer.ID, a.Store}
+	st := b.streams[key]
+	if st == nil {
+		if b.count(peer.ID) >= streamsPerPeer || b.records[key] == nil && b.countRecords(peer.ID) >= recordsPerPeer {
+			return nil, nil, &Rejection{Code: CodeLimit, Reason: fmt.Sprintf("more than %d streams of one node", streamsPerPeer)}
+		}
+		st = &stream{level: a.Level, box: b, key: key, unsaid: a.LastStore == b.cfg.Local.Store, window: newWindow(b.cfg.Prefetch, b.cfg.PrefetchBytes), nacks: map[uint64]*nacked{},
+			replies: map[requestID]*reply{}, lost: map[requestID]struct{}{}, mortal: a.Store == a.Nonce,
+			label: StreamLabel(peer.ID, a.Store, b.cfg.Local.Namespace, a.Kind, a.Name)}
+		if a.Level != BestEffort && b.cfg.Journal != nil { // the sender may have been durable in an earlier life
+			if err := st.restore(); err != nil {
+				return nil, nil, &Rejection{Code: CodeLimit, Reason: err.Error()}
+			}
+		}
+		if err := st.recall(a.Start); err != nil {
+			return nil, nil, &Rejection{Code: CodeLimit, Reason: err.Error()}
+		}
+		b.streams[key] = st
+	}
+	id, ferr := st.memory.Attach(a)
+	if ferr != nil {
+		return nil, nil, &Rejection{Code: identity.CodeSuperseded, Reason: ferr.Error()}
+	}
+	if a.Start > 0 { // what lies below is settled at the sender, or it would still be owed
+		st.confirmed(upTo(a))
+		st.settledReplies(func(id requestID) bool { return id.seq < a.Start })
+	}
+	var jumped ranges.Set
+	if b.cfg.Kind == wire.Sub && a.Level != Durable { // there every hole is told
+		jumped = b.jump(st, a)
+	}
+	b.letGoIfOver(st) // ATTACHED says that they are not here
+	st.peer, st.level = peer, a.Level
+	b.record(st)
+	old = st.cur
+	e = newIn(b, st, id, a, st.unsaid)
+	e.jumped = jumped
+	st.cur = e
+	b.pipes[e] = struct{}{}
+	return e, old, nil
+}
+
+// jump: a publisher that gave up keeping messages for this subscriber begins anew
+// further on. What lies between, as far as it would have matched, is a gap, and so is
+// what came and was not begun, for its lease is over. b.mu must be held.
+func (b *Inbox) jump(st *stream, a wire.Attach) (missed ranges.Set) {
+	if st.level != BestEffort {
+		for _, m := range b.unbegun(st, func(m *Message) bool { return m.edition == a.EditionOf(m.seq) && m.seq < a.Start }) {
+			b.giveBack(m, wire.NackReturned)
+			missed.Add(m.seq, m.seq)
+		}
+	}
+	if top := st.top; top > 0 && top+1 < a.Start && st.peer.Nonce == a.Nonce {
+		missed.Add(top+1, a.Start-1)
+	}
+	st.top = max(st.top, a.Start-min(a.Start, 1))
+	b.stats.Gaps += missed.Count()
+	return missed
+}
+
+func (b *Inbox) count(node identity.ID) (n int) {
+	for k := range b.streams {
+		if k.node == node {
+			n++
+		}
+	}
+	return n
+}
+
+// forget drops streams that have nothing in hand and were without a link for the
+// grace time: a requester without a state directory never comes back. b.mu must be
+// held.
+func (b *Inbox) forget(now time.Time) {
+	for _, st := range b.streams {
+		if st.cur == nil && st.inMsgs == 0 && st.storing == 0 && now.Sub(st.left) > Grace {
+			b.drop(st)
+		}
+	}
+	b.forgetRecords(now)
+}
+
+// detach notes that e's pipe has ended.
+func (b *Inbox) detach(e *in) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.pipes, e)
+	close(b.ended)
+	b.ended = make(chan struct{})
+	st := e.st
+	if st.cur == e {
+		st.cur, st.left = nil, time.Now()
+		b.flush()
+		// A sender's socket that closed has stated the fate of what it owed; and what was
+		// stalled cannot go on.
+		if e.detached && st.level != BestEffort || len(st.stalled) > 0 {
+			for _, m := range b.unbegun(st, all) {
+				b.giveBack(m, wire.NackReturned)
+			}
+		}
+	}
+	e.dropClaims()
+}
+
+// Drain takes nothing new, gives back what was not begun, waits until every begun
+// message is answered or ctx ends, and then leaves: when it returns nil every
+// answer has been read by its sender.
+func (b *Inbox) Drain(ctx context.Context) error {
+	b.mu.Lock()
+	b.draining = true
+	b.giveBackAll()
+	b.mu.Unlock()
+	for {
+		b.mu.Lock()
+		busy, settled := b.begun+b.unsaved, b.settled.Wait()
+		err := b.failed
+		b.mu.Unlock()
+		switch {
+		case err != nil:
+			return err
+		case busy == 0:
+			return b.leave(ctx)
+		}
+		select {
+		case <-settled:
+		case <-b.broken:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// leave ends every pipe in good order.
+func (b *Inbox) leave(ctx context.Context) error {
+	for {
+		b.mu.Lock()
+		for c := range b.pipes {
+			c.leaving = true
+			c.pipe.kick()
+		}
+		n, ended := len(b.pipes), b.ended
+		b.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// closeWait bounds how long Close waits for pipes to end in good order.
+const closeWait = time.Second
+
+// Close ends the socket now: what is begun and not answered will be delivered
+// elsewhere, flagged. It waits, briefly, for its pipes to say so.
+func (b *Inbox) Close() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	close(b.done)
+	b.draining = true
+	b.giveBackAll()
+	b.flush()
+	for _, st := range b.streams {
+		st.cancelTasks(ErrClosed, all)
+	}
+	b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	b.awaitSaved(ctx)
+	if b.leave(ctx) == nil {
+		return nil
+	}
+	b.mu.Lock()
+	for c := range b.pipes {
+		c.pipe.abort(ErrClosed)
+	}
+	b.mu.Unlock()
+	return b.leave(context.Background()) // aborted pipes end by themselves
+}
+
+// Reject answers an ATTACH with a refusal and waits until the other end has read
+// it or lingerLimit has passed. It returns the refusal.
+func Reject(ctx context.Context, c Conn, r *Rejection) error {
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	t := time.AfterFunc(lingerLimit, func() { c.Close() })
+	defer t.Stop()
+	defer c.Close()
+	if _, err := c.Write(wire.AppendRejected(nil, wire.Rejected{Code: string(r.Code), Reason: r.Reason})); err != nil {
+		return errors.Join(r, err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		return errors.Join(r, err)
+	}
+	var b [1]byte
+	for {
+		if _, err := c.Read(b[:]); err != nil {
+			return r
+		}
+	}
+}

@@ -1,0 +1,476 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"peermesh/internal/wire"
+)
+
+const (
+	// RenewEvery is how often a receiver renews its leases (DELIVERY.md "Push/pull").
+	RenewEvery = 2 * time.Second
+	// BeginWithin: nothing is begun later than this after the last RENEW that was
+	// answered had been sent.
+	BeginWithin = 8 * time.Second
+	// DefaultLease is how long a sender waits after the last RENEW before it leases
+	// elsewhere: longer than BeginWithin by more than clocks differ.
+	DefaultLease = 10 * time.Second
+
+	// A pipe hands the stream pieces of about writeSize. What is said next waits for them,
+	// so they grow, up to mostWrite, only where such a piece is gone within fastWrite: each
+	// write costs a round between the writer and the connection.
+	writeSize = 64 << 10
+	mostWrite = 256 << 10
+	fastWrite = 5 * time.Millisecond
+	slowWrite = 4 * fastWrite // and shrink again where it takes longer than that
+
+	firstArena  = 4 << 10         // an idle pipe costs little
+	lastArena   = 256 << 10       // a busy one reads large
+	lingerLimit = 5 * time.Second // for the other end to finish after we did
+
+	// nudgeDelay is how long what can wait for company waits for it: answers while there
+	// is more to handle, and confirmations.
+	nudgeDelay = time.Millisecond
+	// lingerDelay is the same for a reply, for which somebody waits.
+	lingerDelay = 200 * time.Microsecond
+
+	// What a read of at most heldBytes makes others say is left to the reader, who writes it
+	// when he is done with what he has read; no longer than heldFor.
+	heldBytes = 16 << 10
+	heldFor   = 200 * time.Microsecond
+)
+
+// end is one end of a pipe: what there is to send, and what to do with what comes.
+type end interface {
+	// fill appends whole frames to send now; what it leaves for another time it kicks or
+	// nudges for. fin: these are the last.
+	fill(dst []byte) (out []byte, fin bool)
+	// receive handles a frame. Its payload stays valid and unchanged if the end
+	// keeps arenas. An error ends the pipe.
+	receive(t wire.Type, payload []byte) error
+	// finished reports whether the other end said that it ends.
+	finished() bool
+}
+
+// pipe moves an end's frames over a byte stream: one goroutine writes, one reads.
+// The reader never waits for the user, for whatever it takes in was promised room.
+// While the writer has nothing to do, whoever brings something may write it himself:
+// flush.
+type pipe struct {
+	conn  Conn
+	end   end
+	keeps bool // payloads outlive receive
+	wake  chan struct{}
+	soon  chan struct{}
+	hasty atomic.Bool  // nudged since the last fill
+	delay atomic.Int64 // of that nudge
+	wrote atomic.Int64 // when, by the package's clock
+
+	reading atomic.Int64 // since when the reader has frames at hand, by the package's clock; 0: it has none
+	charged atomic.Bool  // something was left to the reader
+	rest    func() bool  // what the end does once the frames at hand are handled; nil: nothing. See settle
+
+	writing sync.Mutex // held by who asks the end and writes
+	piece   int        // how much the end may append
+	calm    int        // writes since the last large one
+	buf     []byte
+	direct  tryWriter // nil: before the pipe runs, after its end, or conn is none
+	left    []byte    // what flush could not write
+	fin     bool      // those are the last
+
+	mu    sync.Mutex
+	cause error
+	stop  context.CancelFunc
+}
+
+func newPipe(c Conn, e end, keeps bool) *pipe {
+	return &pipe{conn: c, end: e, keeps: keeps, piece: writeSize, wake: make(chan struct{}, 1), soon: make(chan struct{}, 1)}
+}
+
+// kick says that there may be something to send. It never blocks.
+func (p *pipe) kick() {
+	if !p.leave() {
+		p.call()
+	}
+}
+
+// call wakes the writer.
+func (p *pipe) call() {
+	select {
+	case p.wake <- struct{}{}:
+	default: // a wake-up is pending, and it will see everything there is
+	}
+}
+
+// leave leaves it to the reader to write, if that will do so at once: one write then says
+// what all the frames at hand made others say, and nobody has to be woken for it.
+func (p *pipe) leave() bool {
+	since := p.reading.Load()
+	if since == 0 || int64(time.Since(epoch))-since > int64(heldFor) {
+		return false
+	}
+	p.charged.Store(true)
+	return p.reading.Load() != 0 || !p.charged.Swap(false) // in this order, and the reader's is the reverse: one of the two sees the other
+}
+
+// nudge says that there is something to send that can wait so long for company, or for the
+// next kick. It never blocks.
+func (p *pipe) nudge(d time.Duration) {
+	if p.nudged() || p.hasty.Swap(true) {
+		return
+	}
+	p.delay.Store(int64(d))
+	select {
+	case p.soon <- struct{}{}:
+	default: // cannot be: fill takes it before the flag
+	}
+}
+
+// nudged reports whether a fill is due soon.
+func (p *pipe) nudged() bool { return p.hasty.Load() }
+
+// calmAfter is how many small writes in a row it takes to give a large buffer back.
+const calmAfter = 64
+
+// quietFor is how long nothing must have been written for flush to write by itself: in
+// a crowd the writer sends many messages at a time, which is cheaper.
+const quietFor = 20 * time.Microsecond
+
+var epoch = time.Now() // of the package's clock
+
+// flush is kick for a caller who holds no lock: on a quiet pipe it writes what there is
+// to say itself, which spares the way through the writer. It never blocks.
+func (p *pipe) flush() {
+	switch {
+	case p.leave():
+	case p.quiet(quietFor):
+		p.say()
+	default:
+		p.call()
+	}
+}
+
+// quiet reports whether nothing was written for so long.
+func (p *pipe) quiet(d time.Duration) bool {
+	return int64(time.Since(epoch))-p.wrote.Load() >= int64(d)
+}
+
+// say writes what there is to say, unless somebody else is about to or it may take long:
+// then the writer does.
+func (p *pipe) say() {
+	if len(p.wake) > 0 || !p.writing.TryLock() {
+		p.call()
+		return
+	}
+	defer p.writing.Unlock()
+	if p.direct == nil || p.left != nil || p.fin {
+		p.call()
+		return
+	}
+	p.buf, p.fin = p.fill(p.buf[:0])
+	if len(p.buf) > 0 {
+		p.wrote.Store(int64(time.Since(epoch)))
+		if ok, err := p.direct.TryWrite(p.buf); !ok || err != nil { // the writer will meet the error
+			p.left = p.buf
+		}
+	}
+	if p.fin || p.left != nil {
+		p.call()
+	}
+}
+
+// abort ends the pipe at once, for a cause.
+func (p *pipe) abort(cause error) {
+	p.mu.Lock()
+	if p.cause == nil {
+		p.cause = cause
+	}
+	stop := p.stop
+	p.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// run blocks until the pipe has ended and both goroutines are gone. It returns nil
+// when both ends finished in good order.
+func (p *pipe) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	p.mu.Lock()
+	p.stop = stop
+	early := p.cause
+	p.mu.Unlock()
+	if early != nil {
+		p.conn.Close()
+		return early
+	}
+	release := context.AfterFunc(ctx, func() {
+		p.abort(context.Cause(ctx))
+		p.conn.Close()
+	})
+	p.writing.Lock()
+	p.direct, _ = p.conn.(tryWriter)
+	p.writing.Unlock()
+	var wg sync.WaitGroup
+	read := make(chan struct{})
+	wg.Go(func() {
+		defer close(read)
+		if err := p.readAll(); err != nil {
+			p.abort(err)
+		}
+	})
+	if err := p.writeAll(ctx, read); err != nil {
+		p.abort(err)
+	}
+	p.writing.Lock()
+	p.direct = nil
+	p.writing.Unlock()
+	p.linger(ctx, read)
+	release()
+	p.conn.Close()
+	wg.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cause
+}
+
+// linger gives the other end time to finish after we did.
+func (p *pipe) linger(ctx context.Context, read <-chan struct{}) {
+	t := time.NewTimer(lingerLimit)
+	defer t.Stop()
+	select {
+	case <-read:
+	case <-ctx.Done():
+	case <-t.C:
+		p.abort(errors.New("the other end did not finish in time"))
+	}
+}
+
+func (p *pipe) writeAll(ctx context.Context, read <-chan struct{}) error {
+	tick := time.NewTicker(RenewEvery)
+	defer tick.Stop()
+	late := time.NewTimer(time.Hour) // for nudges
+	defer late.Stop()
+	for {
+		if fin, err := p.write(); fin || err != nil {
+			return err
+		}
+		for waiting := true; waiting; {
+			waiting = false
+			select {
+			case <-p.wake: // natural batching: what came up during the write goes out together
+			case <-p.soon:
+				late.Reset(time.Duration(p.delay.Load()))
+				waiting = true
+			case <-late.C:
+			case <-tick.C:
+			case <-read:
+				read = nil
+				p.mu.Lock()
+				failed := p.cause != nil
+				p.mu.Unlock()
+				if failed || !p.end.finished() {
+					return nil
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+}
+
+// write sends what there is to say, which may block. fin: it was the last.
+func (p *pipe) write() (fin bool, err error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if p.left != nil {
+		if _, err := p.conn.Write(p.left); err != nil {
+			return false, fmt.Errorf("write: %w", err)
+		}
+		p.left = nil
+	}
+	if !p.fin {
+		p.buf, p.fin = p.fill(p.buf[:0])
+		if len(p.buf) > 0 {
+			began := time.Since(epoch)
+			if _, err := p.conn.Write(p.buf); err != nil {
+				return false, fmt.Errorf("write: %w", err)
+			}
+			ended := time.Since(epoch)
+			p.wrote.Store(int64(ended))
+			p.pace(len(p.buf), ended-began)
+		}
+	}
+	if !p.fin {
+		return false, nil
+	}
+	p.direct = nil
+	return true, p.conn.CloseWrite()
+}
+
+// pace chooses the size of the next pieces after one that took so long. p.writing must
+// be held.
+func (p *pipe) pace(size int, took time.Duration) {
+	switch {
+	case took > slowWrite:
+		p.piece = writeSize
+	case size >= p.piece && took < fastWrite:
+		p.piece = min(2*p.piece, mostWrite)
+	}
+	if p.calm++; size > writeSize {
+		p.calm = 0
+	}
+	if p.calm > calmAfter && cap(p.buf) > 2*writeSize { // what just passes writeSize is a full piece
+		p.buf, p.piece, p.calm = nil, writeSize, 0
+	}
+}
+
+// fill asks the end what there is to send, which is all that it was nudged for too.
+func (p *pipe) fill(dst []byte) ([]byte, bool) {
+	select {
+	case <-p.soon:
+	default:
+	}
+	p.hasty.Store(false) // in this order: the next nudge finds room for its word
+	return p.end.fill(dst)
+}
+
+// readAll reads frames until the other end finishes.
+func (p *pipe) readAll() error {
+	a := arena{keeps: p.keeps, size: firstArena}
+	defer func() {
+		p.reading.Store(0)
+		p.call() // if something was left to the reader
+	}()
+	for {
+		room := a.room()
+		n, err := p.conn.Read(room)
+		a.filled(n)
+		if n <= heldBytes {
+			p.reading.Store(int64(time.Since(epoch)))
+		}
+		for {
+			t, payload, ferr := a.next()
+			if errors.Is(ferr, wire.ErrShort) {
+				break
+			}
+			if ferr != nil {
+				return ferr
+			}
+			if rerr := p.end.receive(t, payload); rerr != nil {
+				return rerr
+			}
+		}
+		p.settle()
+		switch {
+		case errors.Is(err, io.EOF):
+			if a.pending() > 0 || !p.end.finished() {
+				return io.ErrUnexpectedEOF
+			}
+			p.kick()
+			return nil
+		case err != nil:
+			return fmt.Errorf("read: %w", err)
+		}
+	}
+}
+
+// settle ends what a read began: the reader writes what was left to him.
+func (p *pipe) settle() {
+	if p.rest != nil && p.rest() {
+		runtime.Gosched() // those who were just answered ask again: one write takes them all
+	}
+	p.reading.Store(0)
+	if p.charged.Load() && p.charged.Swap(false) {
+		p.say()
+	}
+}
+
+// arena is the memory that frames are read into. Where payloads are kept, filled
+// memory is never written again: a new arena is begun and the garbage collector
+// takes the old one when its last message is gone.
+type arena struct {
+	keeps     bool
+	size      int
+	buf       []byte
+	from, end int // unparsed bytes
+	need      int // what the frame at from takes as far as known
+}
+
+// room returns space to read into, at least enough for the frame at hand.
+func (a *arena) room() []byte {
+	if a.from == a.end && (!a.keeps && a.end > 0) {
+		a.from, a.end = 0, 0
+	}
+	have := a.end - a.from
+	// Room grows with what has arrived, not with what a frame's length claims.
+	need := min(max(a.need, have+1), max(2*have, firstArena))
+	if len(a.buf)-a.end < need-have {
+		a.renew(need)
+	}
+	return a.buf[a.end:]
+}
+
+func (a *arena) renew(need int) {
+	rest := a.buf[a.from:a.end]
+	if !a.keeps && len(a.buf) >= need && len(a.buf)-len(rest) >= len(a.buf)/2 {
+		a.from, a.end = 0, copy(a.buf, rest)
+		return
+	}
+	if a.buf != nil {
+		a.size = min(2*a.size, lastArena)
+	}
+	buf := make([]byte, max(a.size, need+len(rest)))
+	a.from, a.end = 0, copy(buf, rest)
+	a.buf = buf
+}
+
+func (a *arena) filled(n int) { a.end += n }
+
+func (a *arena) pending() int { return a.end - a.from }
+
+func (a *arena) next() (wire.Type, []byte, error) {
+	t, payload, rest, need, err := wire.Next(a.buf[a.from:a.end])
+	a.need = need
+	if err != nil {
+		return 0, nil, err
+	}
+	a.from, a.need = a.end-len(rest), 0
+	return t, payload, nil
+}
+
+// ReadFrame reads one frame of at most limit bytes, byte by byte where its length is
+// not known, so that nothing behind it is taken from the stream: the first frame of a
+// pipe decides who reads the rest. A stream that ends before the frame is io.EOF, one
+// that ends inside it io.ErrUnexpectedEOF.
+func ReadFrame(r io.Reader, limit int) (wire.Type, []byte, error) {
+	buf := make([]byte, 0, 64)
+	for need := 2; ; {
+		at := len(buf)
+		buf = append(buf, make([]byte, need-at)...)
+		if _, err := io.ReadFull(r, buf[at:]); err != nil {
+			if at > 0 && errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, nil, err
+		}
+		t, payload, _, n, err := wire.Next(buf)
+		switch {
+		case err == nil:
+			return t, payload, nil
+		case !errors.Is(err, wire.ErrShort):
+			return 0, nil, err
+		case n > limit:
+			return 0, nil, fmt.Errorf("%w: first frame of %d bytes, at most %d", wire.ErrTooLong, n, limit)
+		}
+		need = n
+	}
+}

@@ -1,0 +1,200 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"peermesh/internal/wire"
+)
+
+// task is a handler at work, and its context. Few handlers ask when that ends: what it
+// takes to tell them is made when they do.
+type task struct {
+	parent context.Context
+	slack  time.Duration // its context ends so much later than the message's TTL; 0: not with that
+
+	// Guarded by the inbox's mutex.
+	m          *Message // nil: of none now
+	next, prev *task    // of the stream's
+
+	mu       sync.Mutex
+	deadline time.Time
+	over     error // the cause, once it has ended but for deadline and parent
+	asked    context.Context
+	cancel   context.CancelCauseFunc
+	free     context.CancelFunc
+}
+
+// enter notes that the task handles m from now on. The inbox's mutex must be held.
+func (t *task) enter(m *Message) {
+	st := m.in
+	t.m, t.next = m, st.tasks
+	if t.next != nil {
+		t.next.prev = t
+	}
+	st.tasks = t
+	if d, ok := m.Deadline(); ok && t.slack > 0 {
+		t.deadline = d.Add(t.slack)
+	}
+}
+
+// leave undoes enter, if need be. The inbox's mutex must be held.
+func (t *task) leave() {
+	if t.m == nil {
+		return
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	}
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		t.m.in.tasks = t.next
+	}
+	t.m, t.next, t.prev = nil, nil, nil
+}
+
+// cancelTasks tells the handlers of messages that match and were not answered that nobody
+// waits for them. The inbox's mutex must be held.
+func (st *stream) cancelTasks(cause error, match func(*Message) bool) {
+	for t := st.tasks; t != nil; t = t.next {
+		if t.m.state == msgBegun && match(t.m) {
+			t.end(cause)
+		}
+	}
+}
+
+// end ends the context for a cause.
+func (t *task) end(cause error) {
+	t.mu.Lock()
+	if t.over == nil {
+		t.over = cause
+	}
+	cancel, free := t.cancel, t.free
+	t.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+		free()
+	}
+}
+
+// ask makes what Done, Err and Value need.
+func (t *task) ask() context.Context {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.asked == nil {
+		ctx, cancel := context.WithCancelCause(t.parent)
+		t.asked, t.cancel, t.free = ctx, cancel, func() {}
+		if !t.deadline.IsZero() {
+			t.asked, t.free = context.WithDeadline(ctx, t.deadline)
+		}
+		if t.over != nil {
+			cancel(t.over)
+			t.free()
+		}
+	}
+	return t.asked
+}
+
+// Deadline is context.Context's.
+func (t *task) Deadline() (time.Time, bool) {
+	d, ok := t.parent.Deadline()
+	if !t.deadline.IsZero() && (!ok || t.deadline.Before(d)) {
+		return t.deadline, true
+	}
+	return d, ok
+}
+
+// Done is context.Context's.
+func (t *task) Done() <-chan struct{} { return t.ask().Done() }
+
+// Err is context.Context's.
+func (t *task) Err() error { return t.ask().Err() }
+
+// Value is context.Context's.
+func (t *task) Value(key any) any { return t.ask().Value(key) }
+
+// Run calls handle with a context that ends when the sender revokes the message,
+// the timeout (0: none) passes, or ctx ends.
+func (b *Inbox) Run(ctx context.Context, m *Message, timeout time.Duration, handle func(context.Context) error) error {
+	t := &task{parent: ctx}
+	b.mu.Lock()
+	if m.state == msgBegun {
+		t.enter(m)
+	}
+	b.mu.Unlock()
+	defer func() {
+		t.end(context.Canceled)
+		b.mu.Lock()
+		t.leave()
+		b.mu.Unlock()
+	}()
+	if timeout <= 0 {
+		return handle(t)
+	}
+	bound, stop := context.WithTimeoutCause(t, timeout, ErrHandlerTimeout)
+	defer stop()
+	ended := make(chan struct{})
+	release := context.AfterFunc(bound, func() {
+		defer close(ended)
+		if errors.Is(context.Cause(bound), ErrHandlerTimeout) {
+			_ = b.nack(m, wire.NackTimeout, 0, ErrHandlerTimeout.Error()) // closed: it goes elsewhere anyway
+		}
+	})
+	defer func() {
+		if !release() {
+			<-ended // what the handler says now comes too late
+		}
+	}()
+	return handle(bound)
+}
+
+// Requests has execute answer one request after the other until ctx ends or the socket
+// closes, and tells which; several goroutines may call it. What execute is called with ends slack
+// after the request's deadline, when its requester gives up, or with ctx. A request that may
+// be executed only once in all lives of this replier is begun, and its reply sent, when that is on
+// disk.
+func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(context.Context, *Message) (Outcome, []byte)) error {
+	t := &task{parent: ctx, slack: slack}
+	m, err := b.recv(ctx, t)
+	for err == nil {
+		done := t
+		t = &task{parent: ctx, slack: slack}
+		if b.Start(m) == nil {
+			outcome, body := wire.Failed, []byte("its deadline has passed")
+			if d, ok := m.Deadline(); !ok || b.cfg.Replies == nil || time.Now().Before(d) { // it may have passed in Start
+				outcome, body = execute(done, m)
+			}
+			done.end(context.Canceled)
+			m = b.answer(m, done, outcome, body, t)
+		} else { // no more can be begun, says recv
+			b.mu.Lock()
+			done.leave()
+			b.mu.Unlock()
+			m = nil
+		}
+		if m == nil {
+			m, err = b.recv(ctx, t)
+		}
+	}
+	return err
+}
+
+// answer is Reply for what a task has done, and begins the next request for another one, if
+// there is any.
+func (b *Inbox) answer(m *Message, done *task, outcome Outcome, body []byte, then *task) (next *Message) {
+	b.mu.Lock()
+	done.leave()
+	turn, ok, _ := b.reply(m, outcome, body) // the error is recv's too
+	if then.parent.Err() == nil {
+		if next = b.begin(); next != nil {
+			then.enter(next)
+		}
+		b.callWaiting()
+	}
+	b.mu.Unlock()
+	b.replied(m, turn, ok)
+	return next
+}

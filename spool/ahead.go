@@ -1,0 +1,350 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"path/filepath"
+	"sync/atomic"
+)
+
+// Badger syncs two files one after the other for each transaction, and writes what dies young as
+// carefully as what stays. So a group goes to the write-ahead log, one sync beside that of the mark,
+// and is durable then. What becomes of one key is gathered in a batch, and a whole batch reaches Badger
+// in one transaction: when its file of the log is full, when it deletes much, and at Close. A message
+// that is settled before that never reaches Badger at all.
+//
+// The committer owns the log and the batch being filled. A goroutine of its own carries out a batch
+// while the next one is filled, and the committer waits for it before it begins the one after that: so
+// Badger has all batches but the last two, in order. Open carries out what it finds.
+//
+// Where messages stay, each would be written twice for nothing. So a large group goes to Badger
+// directly, with the batch so far, while most of what was written lately outlives a file of the log;
+// and so does what fits no file.
+type ahead struct {
+	s     *Store
+	files [2]*walFile
+	batch *batch // being filled
+	busy  *batch // being carried out; nil: none
+	owed  atomic.Int64
+}
+
+// directFrom is the size of records from which on a group may go to Badger directly.
+const directFrom = 64 << 10
+
+// batch is what some groups add up to.
+type batch struct {
+	file    *walFile
+	ops     map[string]lastWrite
+	blocks  []*block // whose buffers are kept until Badger has them
+	size    int64    // of ops
+	small   int64    // of what Badger counts towards a transaction
+	garbage int64    // bytes of the blocks it deletes in Badger
+	done    chan struct{}
+	err     error
+}
+
+// lastWrite is the last write of a key, and its group. A nil value deletes.
+type lastWrite struct {
+	value []byte
+	group Group
+}
+
+func newBatch(file *walFile) *batch {
+	return &batch{file: file, ops: make(map[string]lastWrite), done: make(chan struct{})}
+}
+
+// add takes in the writes of a group. A block that is deleted before Badger had it leaves nothing.
+func (b *batch) add(g Group, ops []op) {
+	for _, o := range ops {
+		old, known := b.ops[string(o.key)]
+		if known {
+			b.count(len(o.key), len(old.value), -1)
+		}
+		if o.value == nil && o.key[0] == blockPrefix {
+			if known && old.value != nil {
+				delete(b.ops, string(o.key))
+				continue
+			}
+			b.garbage += blockGarbage(o.key)
+		}
+		b.ops[string(o.key)] = lastWrite{o.value, g}
+		b.count(len(o.key), len(o.value), 1)
+	}
+}
+
+func (b *batch) count(key, value, sign int) {
+	size := int64(key + value + entryCost)
+	b.size += int64(sign) * size
+	if value >= valueThreshold {
+		size = int64(key + entryCost)
+	}
+	b.small += int64(sign) * size
+}
+
+// list returns the writes, in no order: Badger keeps none within a transaction.
+func (b *batch) list() []op {
+	ops := make([]op, 0, len(b.ops))
+	for key, w := range b.ops {
+		ops = append(ops, op{[]byte(key), w.value})
+	}
+	return ops
+}
+
+// blockGarbage is what a deleted key of a block leaves in Badger's files.
+func blockGarbage(key []byte) int64 {
+	parts, size := binary.BigEndian.Uint16(key[19:]), binary.BigEndian.Uint32(key[37:])
+	return int64(size)/int64(parts) + blockCost
+}
+
+func newAhead(s *Store) *ahead {
+	a := &ahead{s: s}
+	for i := range a.files {
+		a.files[i] = &walFile{path: filepath.Join(s.dir, walNames[i]), key: s.key, least: s.profile.walLeast, most: s.profile.wal, room: s.room}
+	}
+	a.batch = newBatch(a.files[0])
+	return a
+}
+
+// write makes a group durable. directly: in Badger.
+func (a *ahead) write(g *group, ops []op, directly bool) error {
+	size := entryBound(ops)
+	if directly || walEntryHead+walCommit+size > a.batch.file.most-sealedFileHead {
+		return a.writeDirectly(g, ops)
+	}
+	if !a.batch.file.takes(size) || !a.fitsTxn(ops) {
+		if err := a.turn(); err != nil {
+			return err
+		}
+	}
+	a.s.room.tend()
+	if err := a.batch.file.append(g.entry.possible, ops); err != nil {
+		return err
+	}
+	a.take(g, ops)
+	return nil
+}
+
+// entryBound is not below the size of the entry that ops make.
+func entryBound(ops []op) int64 {
+	size := int64(walEntryHead + walCommit + sealCheckSize)
+	for _, o := range ops {
+		size += int64(len(o.key)+len(o.value)) + 2*binary.MaxVarintLen32
+	}
+	return size
+}
+
+// fitsTxn says whether Badger takes the batch with ops added in one transaction.
+func (a *ahead) fitsTxn(ops []op) bool {
+	b := a.batch
+	if len(b.ops) == 0 {
+		return true // or it takes several: see pack.go
+	}
+	small := b.small
+	for _, o := range ops {
+		small += int64(len(o.key)) + entryCost
+		if len(o.value) < valueThreshold {
+			small += int64(len(o.value))
+		}
+	}
+	return int64(len(b.ops)+len(ops)) < a.s.db.MaxBatchCount()/2 && small < a.s.db.MaxBatchSize()/2
+}
+
+// take adds a durable group to the batch.
+func (a *ahead) take(g *group, ops []op) {
+	size, garbage := a.batch.size, a.batch.garbage
+	a.batch.add(g.number, ops)
+	a.batch.blocks = append(a.batch.blocks, g.fresh...)
+	a.owed.Add(a.batch.size - size)
+	if garbage < a.batch.garbage {
+		a.s.change.Lock()
+		a.s.sweep.pending += a.batch.garbage - garbage
+		a.s.change.Unlock()
+	}
+}
+
+// writeDirectly brings a group to Badger, with the batch so far.
+func (a *ahead) writeDirectly(g *group, ops []op) error {
+	if err := a.wait(); err != nil {
+		return err
+	}
+	a.take(g, ops)
+	b := a.batch
+	a.batch = newBatch(b.file)
+	if err := a.carryOut(b); err != nil {
+		return err
+	}
+	b.file.reset()
+	return nil
+}
+
+// turn has the batch carried out while the next one is filled. It waits for the one before.
+func (a *ahead) turn() error {
+	if err := a.wait(); err != nil {
+		return err
+	}
+	b := a.batch
+	other := a.files[0]
+	if b.file == other {
+		other = a.files[1]
+	}
+	a.batch, a.busy = newBatch(other), b
+	a.s.owned.Go(func() {
+		b.err = a.carryOut(b)
+		close(b.done)
+	})
+	return nil
+}
+
+// wait waits for the batch that is being carried out, whose file is free then.
+func (a *ahead) wait() error {
+	b := a.busy
+	if b == nil {
+		return nil
+	}
+	<-b.done
+	if b.err != nil {
+		return b.err
+	}
+	b.file.reset()
+	a.busy = nil
+	return nil
+}
+
+// settle returns when nothing is being carried out.
+func (a *ahead) settle() {
+	if a.busy != nil {
+		<-a.busy.done
+	}
+}
+
+// flush returns when Badger has everything.
+func (a *ahead) flush() error {
+	if len(a.batch.ops) > 0 {
+		if err := a.turn(); err != nil {
+			return err
+		}
+	}
+	return a.wait()
+}
+
+// grown reports whether the log takes more room than one that rests.
+func (a *ahead) grown() bool { return a.files[0].grown() || a.files[1].grown() }
+
+// rest has Badger take over, and gives back the room of the log.
+func (a *ahead) rest() error {
+	if err := a.flush(); err != nil {
+		return err
+	}
+	return errors.Join(a.files[0].shrink(), a.files[1].shrink())
+}
+
+// end closes the log. When Badger has everything it is removed.
+func (a *ahead) end(flushed bool) error {
+	err := errors.Join(a.files[0].close(), a.files[1].close())
+	if err != nil || !flushed {
+		return err
+	}
+	return removeWAL(a.s.dir)
+}
+
+// carryOut brings a batch to Badger, in one transaction if it fits, and forgets what was kept for it.
+func (a *ahead) carryOut(b *batch) error {
+	s := a.s
+	ops := b.list()
+	err := s.room.prepare(ops)
+	if err == nil {
+		err = s.retryBlocked(func() error { return s.transact(ops) })
+	}
+	if err == nil {
+		err = s.failure() // some failures of Badger's arrive by its log alone
+	}
+	if err != nil {
+		s.fail(err)
+		return err
+	}
+	a.owed.Add(-b.size)
+	s.change.Lock()
+	defer s.change.Unlock()
+	s.sweep.pending -= b.garbage
+	for _, k := range b.blocks {
+		k.buf = nil
+	}
+	for key, w := range b.ops {
+		s.noteLanded(key, w.group)
+		switch {
+		case key[0] == blockPrefix && w.value == nil:
+			s.discarded(blockGarbage([]byte(key)))
+		case key[0] == notePrefix:
+			s.discarded(int64(len(w.value))) // by the next write of it
+		}
+	}
+	s.sweepIfDue(false)
+	return nil
+}
+
+// pace tells whether what is appended dies young. Guarded by Store.change.
+type pace struct {
+	window  int64 // bytes
+	written int64 // bytes of blocks, ever
+	since   int64 // written when the window began
+	young   int64 // bytes of blocks that were settled within a window of their writing
+	stays   bool  // most did not, in the last window
+}
+
+// wrote counts a block that is about to be written.
+func (p *pace) wrote(b *block) {
+	p.written += int64(b.size)
+	b.wrote = p.written
+	if p.written-p.since >= p.window {
+		p.stays = 2*p.young < p.written-p.since
+		p.since, p.young = p.written, 0
+	}
+}
+
+// died counts a block that is settled.
+func (p *pace) died(b *block) {
+	if b.wrote > 0 && p.written-b.wrote < p.window {
+		p.young += int64(b.size)
+	}
+}
+
+// replayLog carries out what the write-ahead log has and Badger has not.
+func (s *Store) replayLog() error {
+	commits, err := s.badgerCommits()
+	if err != nil {
+		return err
+	}
+	found := make(map[uint64][]op)
+	for _, name := range walNames {
+		entries, err := readWAL(filepath.Join(s.dir, name), s.key)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			found[e.commit] = e.ops
+		}
+	}
+	a := newAhead(s)
+	for {
+		commits++
+		ops, more := found[commits]
+		if len(a.batch.ops) > 0 && (!more || !a.fitsTxn(ops)) {
+			if err := s.replayBatch(a.batch); err != nil {
+				return err
+			}
+			a.batch = newBatch(nil)
+		}
+		if !more {
+			return nil
+		}
+		a.batch.add(0, ops)
+	}
+}
+
+func (s *Store) replayBatch(b *batch) error {
+	ops := b.list()
+	if err := s.room.prepare(ops); err != nil {
+		return err
+	}
+	return s.transact(ops)
+}

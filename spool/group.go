@@ -1,0 +1,547 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// Group numbers the transactions of one open store, from 1, in the order in which they reach the
+// disk. Badger syncs once per transaction, so everything that is asked for while one transaction
+// is on its way is gathered in the next: that is one Group.
+type Group uint64
+
+// group is what one transaction will hold. Guarded by Store.change until the committer takes it.
+type group struct {
+	number Group
+	size   int               // bytes of records
+	fresh  []*block          // to be written
+	queues []*Queue          // whose record changed
+	marked []*block          // whose settlements changed
+	small  map[string][]byte // sealed small records; nil: deleted
+	head   *headChange       // of the store record
+	entry  markEntry         // for the mark, once taken
+	direct bool              // better written to Badger directly
+	then   []func(error)
+	kicked bool // the committer knows of it
+	waited bool // somebody waits for it, though it may be empty
+	later  bool // it has changes that need not reach the disk at once
+
+	taken chan struct{} // closed when the committer takes it
+	done  chan struct{} // closed after err is set
+	err   error
+}
+
+type headChange struct {
+	id          [16]byte
+	incarnation uint64
+}
+
+func newGroup(number Group) *group {
+	return &group{number: number, small: make(map[string][]byte), taken: make(chan struct{}), done: make(chan struct{})}
+}
+
+// changes says whether there is something to write.
+func (g *group) changes() bool {
+	return len(g.fresh)+len(g.queues)+len(g.marked)+len(g.small) > 0 || g.head != nil
+}
+
+// op is one write of a transaction. A nil value deletes.
+type op struct{ key, value []byte }
+
+// Change is one change of a store: several operations that reach the disk in one transaction,
+// whole or not at all, whatever queues they touch. It is used by one goroutine.
+type Change struct {
+	s    *Store
+	g    *group        // nil: the store is closed
+	late []func(error) // Thens that come after Close
+	lazy bool
+
+	granted int64 // bytes that Fits promised
+}
+
+// Begin opens a change. It waits for the change of somebody else to End, which takes microseconds,
+// and never for the disk. Until End the caller holds the store's change lock: no I/O, no waiting,
+// and never two changes at a time in one goroutine.
+//
+// On a closed store the operations do nothing and every Then hears ErrClosed.
+func (s *Store) Begin() *Change {
+	s.change.Lock()
+	if s.ended {
+		return &Change{s: s}
+	}
+	return &Change{s: s, g: s.open}
+}
+
+// Group returns the number of the group in which this change will be; 0 on a closed store.
+func (c *Change) Group() Group {
+	if c.g == nil {
+		return 0
+	}
+	return c.g.number
+}
+
+// Then has f called once it is known that this change is on disk (nil) or that it will never be
+// known to be. A goroutine of the store calls, in the order of groups and of calls, beside the next
+// write; f must not block for long, and may call Begin.
+func (c *Change) Then(f func(err error)) {
+	if c.g == nil {
+		c.late = append(c.late, f)
+		return
+	}
+	c.g.then = append(c.g.then, f)
+}
+
+// Lazily says that nobody waits for this change: it reaches the disk with what comes next, or
+// after lazyAfter. Who Waits for its group ends that.
+func (c *Change) Lazily() { c.lazy = true }
+
+// lazyAfter bounds how long a lazy change is held back. Whoever sends one message after the
+// other would wait for the sync of what became of the one before otherwise.
+const lazyAfter = time.Millisecond
+
+// End closes the change and leaves the rest to the committer. It does not wait for the disk.
+func (c *Change) End() {
+	s := c.s
+	kick := c.g != nil && !c.g.kicked && !c.lazy
+	switch g := c.g; {
+	case kick:
+		g.kicked = true
+	case c.lazy && g != nil && !g.kicked && !g.later:
+		g.later = true
+		time.AfterFunc(lazyAfter, func() { s.urge(g) })
+	}
+	s.change.Unlock()
+	if c.g == nil {
+		for _, f := range c.late {
+			f(ErrClosed)
+		}
+		return
+	}
+	if kick {
+		s.kick()
+	}
+}
+
+// urge ends the waiting of a group that was lazy.
+func (s *Store) urge(g *group) {
+	s.change.Lock()
+	defer s.change.Unlock()
+	if s.open == g && !g.kicked {
+		g.kicked = true
+		s.kick()
+	}
+}
+
+// lazy reports whether the open group may wait. s.change must be held.
+func (s *Store) lazy() bool {
+	g := s.open
+	return g.later && !g.kicked && !g.waited && !s.looking && !s.ended
+}
+
+// kick tells the committer that there may be something to do.
+func (s *Store) kick() {
+	select {
+	case s.work <- struct{}{}:
+	default:
+	}
+}
+
+// Wait blocks until group g is on disk; nil then. It returns ErrFailed if that will never be
+// known, ErrClosed if the store was closed before, and the cause of ctx if that ends first:
+// then nothing is known of the group yet.
+func (s *Store) Wait(ctx context.Context, g Group) error {
+	s.change.Lock()
+	done, err := s.outcome(g)
+	s.change.Unlock()
+	if done == nil {
+		return err
+	}
+	select {
+	case <-done.done:
+		return done.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// outcome returns the group to wait for, or without one what became of it. s.change must be held.
+func (s *Store) outcome(g Group) (*group, error) {
+	switch {
+	case g == 0:
+		return nil, ErrClosed
+	case g == s.open.number:
+		s.open.waited = true
+		s.kick()
+		return s.open, nil
+	case s.flying != nil && g == s.flying.number:
+		return s.flying, nil
+	case g > s.committed: // failed; or never a group of this store
+		if err := s.failure(); err != nil {
+			return nil, err
+		}
+		return nil, ErrClosed
+	}
+	return nil, nil
+}
+
+// Ready blocks while the group being filled is as large as it should get, so that senders are
+// slowed down to the speed of the disk. It returns nil, ErrFailed, ErrClosed, or the cause of ctx.
+// It promises nothing: others may fill the group meanwhile, and Append never waits.
+func (s *Store) Ready(ctx context.Context) error {
+	c, err := s.Join(ctx)
+	if err == nil {
+		c.s.change.Unlock() // nothing was changed
+	}
+	return err
+}
+
+// Busy reports whether Ready would block. Like that it promises nothing.
+func (s *Store) Busy() bool {
+	s.change.Lock()
+	defer s.change.Unlock()
+	return s.open.size >= s.profile.group
+}
+
+// Join is Ready and Begin in one: a change of a group that has room. Without an error the caller
+// must End it.
+func (s *Store) Join(ctx context.Context) (*Change, error) {
+	for {
+		if err := s.writable(); err != nil {
+			return nil, err
+		}
+		c := s.Begin()
+		if c.g == nil || c.g.size < s.profile.group {
+			return c, nil
+		}
+		s.change.Unlock()
+		select {
+		case <-c.g.taken:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// untold bounds the groups on disk whose Thens are not called yet; at it the committer waits.
+const untold = 4
+
+// tellGroups calls the Thens: one goroutine, which ends after the committer.
+func (s *Store) tellGroups() {
+	for g := range s.landing {
+		for _, f := range g.then {
+			f(g.err)
+		}
+	}
+}
+
+// commitGroups is the committer: one goroutine, from Open to Close.
+func (s *Store) commitGroups() {
+	defer close(s.landing)
+	idle, sweep := time.NewTimer(settleAfter), time.NewTimer(sweepIdle)
+	defer idle.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-s.work:
+			for more := true; more; {
+				more = s.commitNext()
+				s.handOver(false)
+			}
+			idle.Reset(settleAfter)
+			sweep.Reset(sweepIdle)
+		case <-sweep.C:
+			s.change.Lock()
+			s.sweepIfDue(true)
+			s.change.Unlock()
+			s.handOver(true)
+		case <-idle.C:
+			s.settleMark()
+		}
+		s.change.Lock()
+		ended := s.ended
+		s.change.Unlock()
+		if ended {
+			s.lastGroup()
+			return
+		}
+	}
+}
+
+// lastGroup commits what was begun before the store ended, and releases who waits for more.
+func (s *Store) lastGroup() {
+	for s.commitNext() {
+	}
+	s.settleMark()
+	s.endLog()
+	s.change.Lock()
+	last := s.open // nobody can change it any more
+	s.change.Unlock()
+	last.err = ErrClosed
+	close(last.taken)
+	close(last.done)
+}
+
+// handOver has Badger take over from the log: before a sweep, and when the log has grown and the store
+// is idle.
+func (s *Store) handOver(idle bool) {
+	s.change.Lock()
+	over := s.sweep.over
+	s.sweep.over = false
+	emptied := s.sweep.emptied
+	s.change.Unlock()
+	if s.failure() != nil {
+		return
+	}
+	var err error
+	switch {
+	case over && (idle || emptied), idle && s.ahead.grown():
+		err = s.ahead.rest()
+	case over:
+		err = s.ahead.turn()
+	}
+	if err != nil {
+		s.fail(err)
+	}
+}
+
+// endLog has Badger take over, and ends the log. What a failed store has in it stays for the next Open.
+func (s *Store) endLog() {
+	err := s.failure()
+	if err == nil {
+		err = s.ahead.flush()
+	}
+	s.ahead.settle()
+	if cerr := s.ahead.end(err == nil); cerr != nil {
+		s.fail(cerr)
+	}
+}
+
+// settleAfter is how long the store must be idle before the mark makes its last group certain.
+const settleAfter = 50 * time.Millisecond
+
+func (s *Store) settleMark() {
+	if s.failure() != nil {
+		return
+	}
+	if err := s.mark.settle(); err != nil {
+		s.fail(err)
+	}
+}
+
+// commitNext commits what has been gathered. It reports whether there was something.
+func (s *Store) commitNext() bool {
+	g, ops, head := s.take()
+	if g == nil {
+		return false
+	}
+	err := s.failure()
+	if err == nil && len(ops)+len(g.fresh) > 0 {
+		began := time.Now()
+		err = s.writeGroup(g, ops)
+		s.syncs.add(time.Since(began))
+	}
+	s.change.Lock()
+	s.flying = nil
+	if err == nil {
+		s.committed = g.number
+		s.landed(g)
+		s.sweepIfDue(false)
+	}
+	looking := s.looking
+	s.looking = false
+	s.change.Unlock()
+	if err == nil {
+		s.mu.Lock()
+		s.head = head
+		s.mu.Unlock()
+	}
+	if looking {
+		s.room.look()
+	}
+	g.err = err
+	close(g.done)
+	if len(g.then) > 0 {
+		s.landing <- g
+	}
+	runtime.Gosched() // those that waited may join the next group
+	return true
+}
+
+// take closes the group being filled, opens the next, and returns what is to be written. Blocks
+// are not among the ops yet: their bytes are worked on without the lock.
+func (s *Store) take() (*group, []op, storeRecord) {
+	s.change.Lock()
+	defer s.change.Unlock()
+	g := s.open
+	if s.lazy() {
+		return nil, nil, storeRecord{}
+	}
+	if !g.changes() && !g.waited && len(g.then) == 0 && len(s.dead) == 0 && !s.looking {
+		g.kicked = false // whoever puts something into it has to tell
+		return nil, nil, storeRecord{}
+	}
+	s.open = newGroup(g.number + 1)
+	s.flying = g
+	close(g.taken)
+	if !g.changes() && len(s.dead) == 0 {
+		return g, nil, s.next
+	}
+	return g, s.collect(g), s.next
+}
+
+// collect turns a group into writes and brings the store record up to date with them.
+// s.change must be held.
+func (s *Store) collect(g *group) (ops []op) {
+	set := func(key string, value []byte) {
+		if s.account(key, value) {
+			ops = append(ops, op{[]byte(key), value})
+		}
+	}
+	wall := s.now()
+	fresh := g.fresh[:0]
+	for _, b := range g.fresh {
+		b.q.fill, b.q.lastSize = nil, b.size
+		if b.gone {
+			continue
+		}
+		b.written = true
+		b.at = wall
+		s.pace.wrote(b)
+		fresh = append(fresh, b)
+		for part := range b.parts {
+			s.next.blocks++
+			s.next.digest += uint64(keySum(b.key(part)))
+		}
+	}
+	g.fresh = fresh
+	g.direct = s.pace.stays && g.size >= directFrom
+	for _, b := range g.marked {
+		b.dirty = false
+		set(string(settleKey(b.q.rec.id, b.base)), b.sealSettled())
+	}
+	g.entry.queues = make(map[uint64]markedQueue, len(g.queues))
+	for _, q := range g.queues {
+		q.dirty = false
+		known := markedQueue{trim: q.rec.trim, next: q.rec.next}
+		if !q.marked {
+			known.name, q.marked = q.name, true
+		}
+		g.entry.queues[q.rec.id] = known
+		set(string(queueKey(q.name)), q.rec.seal(q.name))
+	}
+	for key, value := range g.small {
+		set(key, value)
+	}
+	for _, key := range s.buried() {
+		s.next.blocks--
+		s.next.digest -= uint64(keySum(key))
+		ops = append(ops, op{key: key})
+	}
+	if g.head != nil {
+		s.next.id, s.next.incarnation = g.head.id, g.head.incarnation
+	}
+	s.next.commits++
+	s.next.wall = wall.UnixNano()
+	g.entry.id, g.entry.incarnation = s.next.id, s.next.incarnation
+	g.entry.possible, g.entry.certain = s.next.commits, s.next.commits-1
+	return append(ops, op{storeKey(), s.next.seal()})
+}
+
+// account keeps the books of small records: it reports whether the write changes anything.
+// s.change must be held.
+func (s *Store) account(key string, value []byte) bool {
+	old, stored := s.sums[key]
+	if value == nil {
+		if !stored {
+			return false
+		}
+		delete(s.sums, key)
+		s.next.records--
+		s.next.digest -= uint64(old)
+		return true
+	}
+	sum := sumOf(value)
+	if !stored {
+		s.next.records++
+	}
+	s.sums[key] = sum
+	s.next.digest += uint64(sum) - uint64(old)
+	return true
+}
+
+// writeGroup brings a group to the disk, and what the mark says of it at the same time. After an
+// error nobody knows what is there: the store is read-only until a new Open has looked.
+func (s *Store) writeGroup(g *group, ops []op) error {
+	marked := make(chan error, 1)
+	fresh := s.mark.file == nil // in the first group after damage
+	if fresh {
+		marked <- nil
+	} else {
+		s.owned.Go(func() { marked <- s.mark.write(g.entry) })
+	}
+	for _, b := range g.fresh {
+		ops = append(ops, b.seal()...)
+	}
+	err := errors.Join(s.ahead.write(g, ops, fresh || g.direct), <-marked)
+	if fresh && err == nil {
+		err = s.mark.begin(s.markNow(), 0)
+	}
+	if err != nil {
+		s.fail(err)
+	}
+	// Some failures of Badger's arrive by its log alone.
+	return s.failure()
+}
+
+// retryBlocked tries f again while Badger is busy dropping a prefix, which takes milliseconds.
+func (s *Store) retryBlocked(f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, badger.ErrBlockedWrites) {
+			return err
+		}
+		time.Sleep(blockedPause)
+	}
+}
+
+// landed marks as committed what a group brought. s.change must be held.
+func (s *Store) landed(g *group) {
+	for _, b := range g.fresh {
+		b.committed = true
+		if b.gone {
+			b.buf = nil
+		}
+	}
+}
+
+// commitSmall makes one change of small records durable and then lets apply bring memory up to
+// date, under s.mu. s.writing must be held.
+func (s *Store) commitSmall(change func(c *Change), apply func()) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	c := s.Begin()
+	change(c)
+	g := c.Group()
+	c.End()
+	if err := s.Wait(context.Background(), g); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if apply != nil {
+		apply()
+	}
+	return nil
+}
+
+// set writes a sealed small record.
+func (c *Change) set(key, value []byte) {
+	if c.g != nil {
+		c.g.small[string(key)] = value
+	}
+}
