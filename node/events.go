@@ -42,19 +42,21 @@ func (h *hub) emit(e PeerEvent) {
 	h.spread.emit(e)
 }
 
-// Events iterates over what happens to peers, beginning with an Up for each that is
-// there. It ends when ctx does or the node closes. Whoever reads too slowly loses the
-// oldest events beyond 1024; EventsDropped counts them.
+// Events iterates over what happens to peers from the call on, beginning with an Up for each
+// that is there. It ends when ctx does or the node closes, and is to be iterated once. Whoever
+// reads too slowly loses the oldest events beyond 1024; EventsDropped counts them.
 func (n *Node) Events(ctx context.Context) iter.Seq[PeerEvent] {
+	n.mu.Lock()
+	var first []PeerEvent
+	for _, l := range n.links {
+		first = append(first, l.event(Up, "", ""))
+	}
+	l := n.hub.listen(first, false)
+	n.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { n.hub.leave(l) })
 	return func(yield func(PeerEvent) bool) {
-		n.mu.Lock()
-		var first []PeerEvent
-		for _, l := range n.links {
-			first = append(first, l.event(Up, "", ""))
-		}
-		l := n.hub.listen(first, false)
-		n.mu.Unlock()
 		defer n.hub.leave(l)
+		defer stop()
 		for {
 			select {
 			case <-l.ready:

@@ -27,13 +27,23 @@ import (
 // await returns the first event that matches.
 func await(t *testing.T, n *node.Node, what string, match func(node.PeerEvent) bool) node.PeerEvent {
 	t.Helper()
-	for e := range n.Events(within(t, 15*time.Second)) {
-		if match(e) {
-			return e
+	return expect(t, n, what, match)()
+}
+
+// expect listens from now on; what it returns waits for the first event that matches.
+func expect(t *testing.T, n *node.Node, what string, match func(node.PeerEvent) bool) func() node.PeerEvent {
+	t.Helper()
+	events := n.Events(within(t, 15*time.Second))
+	return func() node.PeerEvent {
+		t.Helper()
+		for e := range events {
+			if match(e) {
+				return e
+			}
 		}
+		t.Fatalf("%s: no event: %s", n.Name(), what)
+		return node.PeerEvent{}
 	}
-	t.Fatalf("%s: no event: %s", n.Name(), what)
-	return node.PeerEvent{}
 }
 
 func refusedAs(code identity.Code) func(node.PeerEvent) bool {
@@ -166,13 +176,7 @@ func TestBadCertificatesAreRefusedWithTheirReasonAtBothSides(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			told := make(chan node.PeerEvent, 1)
-			listening := make(chan struct{})
-			go func() {
-				close(listening)
-				told <- await(t, n, string(c.code), refusedAs(c.code))
-			}()
-			<-listening
+			told := expect(t, n, string(c.code), refusedAs(c.code))
 			chain, key := c.show()
 			s, err := dialBare(t, n, chain, key, wire.ALPN)
 			if err != nil {
@@ -185,7 +189,7 @@ func TestBadCertificatesAreRefusedWithTheirReasonAtBothSides(t *testing.T) {
 			if app := s.closedWith(t); app.ErrorMessage == "" || app.ErrorCode < 16 {
 				t.Errorf("closed with %v, want a refusal's code and a reason", app)
 			}
-			if e := <-told; e.Reason == "" || e.Remote {
+			if e := told(); e.Reason == "" || e.Remote {
 				t.Errorf("event %+v, want a reason of our own", e)
 			}
 			if st := work.Stats(); st.Pipes != 0 || st.Delivered != 0 {
@@ -200,8 +204,7 @@ func TestHelloWithAnotherNodesIDIsRefusedAtBothSides(t *testing.T) {
 	mesh := meshOf(t, pem)
 	n := open(t, pem, "n")
 	victim := open(t, pem, "victim")
-	told := make(chan node.PeerEvent, 1)
-	go func() { told <- await(t, n, "identity", refusedAs(identity.CodeIdentity)) }()
+	told := expect(t, n, "identity", refusedAs(identity.CodeIdentity))
 	pub, key := newKey(t)
 	chain, err := mesh.Issue(pub, identity.Claims{Namespace: "default", Name: "thief"}, time.Now(), time.Hour)
 	if err != nil {
@@ -230,7 +233,7 @@ func TestHelloWithAnotherNodesIDIsRefusedAtBothSides(t *testing.T) {
 	if r, err := wire.ParseRefused(payload); err != nil || r.Code != string(identity.CodeIdentity) || r.Reason == "" {
 		t.Errorf("refused with %+v, %v, want code identity and a reason", r, err)
 	}
-	if e := <-told; e.Reason == "" {
+	if e := told(); e.Reason == "" {
 		t.Errorf("event %+v without a reason", e)
 	}
 	s.conn.CloseWithError(0, "")
@@ -276,15 +279,14 @@ func TestCopiedStateDirectoryIsRefusedAndTheFirstLinkStays(t *testing.T) {
 	}
 	defer first.Close()
 	await(t, hub, "original up", func(e node.PeerEvent) bool { return e.State == node.Up && e.Name == "original" })
-	told := make(chan node.PeerEvent, 1)
-	go func() { told <- await(t, hub, "duplicate", refusedAs(identity.CodeDuplicate)) }()
+	told := expect(t, hub, "duplicate", refusedAs(identity.CodeDuplicate))
 	cfg.Dir, cfg.Name = clone, "clone"
 	second, err := node.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	if e := <-told; e.ID != first.ID() {
+	if e := told(); e.ID != first.ID() {
 		t.Errorf("refused %v, want %v", e.ID, first.ID())
 	}
 	if e := await(t, second, "duplicate", refusedAs(identity.CodeDuplicate)); !e.Remote {
