@@ -33,7 +33,7 @@ func await(t *testing.T, n *node.Node, what string, match func(node.PeerEvent) b
 // expect listens from now on; what it returns waits for the first event that matches.
 func expect(t *testing.T, n *node.Node, what string, match func(node.PeerEvent) bool) func() node.PeerEvent {
 	t.Helper()
-	events := n.Events(within(t, 15*time.Second))
+	events := n.Events(within(t, time.Minute))
 	return func() node.PeerEvent {
 		t.Helper()
 		for e := range events {
