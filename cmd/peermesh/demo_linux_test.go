@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -50,7 +51,10 @@ func TestDemoWorkerDiesWithTheDemo(t *testing.T) {
 	_ = cmd.Wait() // it was killed
 
 	// The file descriptor of a process can be read from once it has ended.
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(carl), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+	n, err := 0, error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(carl), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+	}
 	if err != nil || n != 1 {
 		t.Errorf("carl lives on %v after the demo: %v", patience, err)
 	}

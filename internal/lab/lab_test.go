@@ -9,8 +9,20 @@ import (
 	"time"
 )
 
-// The limits on delays are wide on their upper side, as a busy machine adds to them; shares are four standard
-// deviations wide and more.
+// The limits on delays are wide on their upper side, as a busy machine adds to them, and may be missed a few times;
+// shares are four standard deviations wide and more.
+
+// calm repeats a measurement until its delay named key is at most most, or ten times: others only add to it.
+func calm(t *testing.T, most float64, key string, measured func() map[string]float64) (m map[string]float64) {
+	t.Helper()
+	for range 10 {
+		if m = measured(); m[key] <= most {
+			break
+		}
+		t.Logf("%s of %.1f ms: once more", key, m[key])
+	}
+	return m
+}
 
 func TestImpairedLinksAreAsBadAsToldAndNoWorse(t *testing.T) {
 	newLab(t, "2")
@@ -26,7 +38,7 @@ func TestImpairedLinksAreAsBadAsToldAndNoWorse(t *testing.T) {
 	within(t, "unique with 5% loss", m["unique"], n*0.935, n*0.965)
 
 	lab(t, "impair", "h1", "h2", "--delay", "20ms", "--jitter", "5ms")
-	m = measure(t, "h1", "h2", h2, 500, 200, 12*time.Millisecond)
+	m = calm(t, 50, "p90", func() map[string]float64 { return measure(t, "h1", "h2", h2, 500, 200, 12*time.Millisecond) })
 	within(t, "least delay", m["min"], 14.9, 18)
 	within(t, "median delay", m["median"], 19, 30)
 	within(t, "90th percentile of the delay", m["p90"], 22, 50)
@@ -45,7 +57,9 @@ func TestImpairedLinksAreAsBadAsToldAndNoWorse(t *testing.T) {
 	}
 
 	lab(t, "impair", "h1", "h2", "--rate", "10mbit")
-	m = measure(t, "h1", "h2", h2, 3000, 1200, 500*time.Microsecond) // 19 Mbit/s
+	m = calm(t, 150, "median", func() map[string]float64 {
+		return measure(t, "h1", "h2", h2, 3000, 1200, 500*time.Microsecond) // 19 Mbit/s
+	})
 	within(t, "rate", m["mbit"], 8, 10.5)
 	within(t, "queueing", m["median"], 80, 150)
 
@@ -65,18 +79,18 @@ func TestImpairWorksAcrossTheRouterAndOutOfNAT(t *testing.T) {
 	newLab(t, "2,1,nat:1")
 	reach(t, "h1", "h2", true) // finding each other would take longer too
 	const h1, h2, h3 = "10.77.1.1", "10.77.1.2", "10.77.2.3"
-	median := func(from, to, addr string) float64 {
+	median := func(from, to, addr string, most float64) float64 {
 		t.Helper()
-		return measure(t, from, to, addr, 50, 200, time.Millisecond)["median"]
+		return calm(t, most, "median", func() map[string]float64 { return measure(t, from, to, addr, 50, 200, time.Millisecond) })["median"]
 	}
 	lab(t, "impair", "h1", "h3", "--oneway", "--delay", "30ms")
-	within(t, "delay across subnets", median("h1", "h3", h3), 29.9, 60)
-	within(t, "the other way", median("h3", "h1", h1), 0, 20)
+	within(t, "delay across subnets", median("h1", "h3", h3, 60), 29.9, 60)
+	within(t, "the other way", median("h3", "h1", h1, 20), 0, 20)
 	lab(t, "impair", "h1", "h4", "--delay", "30ms")
-	within(t, "delay out of NAT", median("h4", "h1", h1), 29.9, 60)
+	within(t, "delay out of NAT", median("h4", "h1", h1, 60), 29.9, 60)
 	lab(t, "impair", "clear")
 	lab(t, "impair", "h1", "all", "--delay", "30ms")
-	within(t, "delay to all", median("h1", "h2", h2), 29.9, 60)
+	within(t, "delay to all", median("h1", "h2", h2, 60), 29.9, 60)
 	if s := lab(t, "stats"); !strings.Contains(s, "h1>all") || !strings.Contains(s, "packets=") {
 		t.Errorf("stats: got %q, want a line for h1>all", s)
 	}
