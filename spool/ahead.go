@@ -253,7 +253,7 @@ func (a *ahead) carryOut(b *batch) error {
 	ops := b.list()
 	err := s.room.prepare(ops)
 	if err == nil {
-		err = s.retryBlocked(func() error { return s.transact(ops) })
+		err = s.transact(ops)
 	}
 	if err == nil {
 		err = s.failure() // some failures of Badger's arrive by its log alone

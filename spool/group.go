@@ -5,8 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"time"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 // Group numbers the transactions of one open store, from 1, in the order in which they reach the
@@ -495,17 +493,6 @@ func (s *Store) writeGroup(g *group, ops []op) error {
 	}
 	// Some failures of Badger's arrive by its log alone.
 	return s.failure()
-}
-
-// retryBlocked tries f again while Badger is busy dropping a prefix, which takes milliseconds.
-func (s *Store) retryBlocked(f func() error) error {
-	for {
-		err := f()
-		if !errors.Is(err, badger.ErrBlockedWrites) {
-			return err
-		}
-		time.Sleep(blockedPause)
-	}
 }
 
 // landed marks as committed what a group brought. s.change must be held.

@@ -49,7 +49,7 @@ func (s *Store) carryOut(ops []op) error {
 		if ops = ops[n:]; len(ops) == 0 {
 			part = append(part, op{key: packKey()})
 		}
-		if err := s.retryBlocked(func() error { return s.commitTxn(part) }); err != nil {
+		if err := s.commitTxn(part); err != nil {
 			return err
 		}
 	}
@@ -72,10 +72,8 @@ func (s *Store) fitsTxn(ops []op) bool {
 }
 
 func (s *Store) commitTxn(ops []op) error {
-	if raceDetector {
-		s.collecting.Lock()
-		defer s.collecting.Unlock()
-	}
+	s.txn.Lock()
+	defer s.txn.Unlock()
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
 	for _, o := range ops {

@@ -1,7 +1,5 @@
 package spool
 
-import "time"
-
 // Profile sizes a store for the machine it runs on.
 type Profile uint8
 
@@ -24,9 +22,6 @@ func (p Profile) String() string {
 	}
 	return "auto"
 }
-
-// blockedPause is how long to wait before Badger is asked again while it drops a prefix.
-const blockedPause = time.Millisecond
 
 // valueThreshold is the size from which on a value goes to Badger's value log. That costs a second
 // sync, of which a sender that waits for each message would notice most.

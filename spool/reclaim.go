@@ -182,7 +182,7 @@ func (s *Store) reclaim(release bool, over func() bool) error {
 	if err := s.waste(release); err != nil {
 		return err
 	}
-	if err := s.db.DropPrefix([]byte{wastePrefix}); err != nil {
+	if err := s.dropWaste(); err != nil {
 		return fmt.Errorf("drop prefix: %w", err)
 	}
 	if err := s.db.Flatten(2); err != nil {
@@ -200,11 +200,19 @@ func (s *Store) reclaim(release bool, over func() bool) error {
 	return nil
 }
 
+// dropWaste deletes the throw-away keys. Badger would wait for ever for a transaction that comes as
+// it begins to drop: that one is no longer written, and dropping waits for it.
+func (s *Store) dropWaste() error {
+	s.txn.Lock()
+	defer s.txn.Unlock()
+	return s.db.DropPrefix([]byte{wastePrefix})
+}
+
 // collectValues collects one value log file.
 func (s *Store) collectValues(release bool) error {
 	if raceDetector {
-		s.collecting.Lock()
-		defer s.collecting.Unlock()
+		s.txn.Lock()
+		defer s.txn.Unlock()
 	}
 	return s.db.RunValueLogGC(s.worthwhile(release))
 }

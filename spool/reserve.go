@@ -178,13 +178,16 @@ func (r *room) allocate(f *activeFile, need int64) error {
 		}
 		// A sweep is about to put another in its place.
 		f.number = 0
-		time.Sleep(blockedPause)
+		time.Sleep(followPause)
 	}
 	return err
 }
 
-// followTries bounds the wait for a sweep that is replacing a file.
-const followTries = 5000
+// followTries and followPause bound the wait for a sweep that is replacing a file.
+const (
+	followTries = 5000
+	followPause = time.Millisecond
+)
 
 func (r *room) allocateTo(f *activeFile, size int64) error {
 	if size <= f.allocated {

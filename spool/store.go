@@ -90,8 +90,8 @@ type Store struct {
 	ahead   *ahead    // the committer's
 	syncs   stopwatch
 
-	collecting sync.Mutex // see raceDetector
-	sweeping   sync.Mutex // held for a sweep: while one drops its prefix, no other could write
+	txn      sync.Mutex // held for a transaction and while Badger drops; with the race detector while it collects, too
+	sweeping sync.Mutex // held for a sweep: while one drops its prefix, no other could write
 
 	reading    sync.RWMutex // held while Badger's maps are read
 	unreadable bool         // Badger is closed, or about to be

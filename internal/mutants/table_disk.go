@@ -15,6 +15,8 @@ var storing = []mutant{
 		"		time.AfterFunc(lazyAfter, func() { s.urge(g) })\n", "", "spool", "TestALazyChangeGoesWithTheNextOneOrAfterAWhile"},
 	{"a lazy change does not outlive Close", "cause 11", "spool/group.go",
 		" && !s.looking && !s.ended\n", " && !s.looking\n", "spool", "TestALazyChangeIsCommittedByClose"},
+	{"transactions are not kept from Badger while it drops", "cause 11", "spool/reclaim.go",
+		"	s.txn.Lock()\n	defer s.txn.Unlock()\n	return s.db.Drop", "	return s.db.Drop", "spool", "TestCommitsBesideSweepsComeToAnEnd"},
 	{"the write-ahead log is not synced", "cause 1, rule 5", "spool/wal.go",
 		"	if err := syncData(f.file); err != nil {\n		return err\n	}\n	f.at = end\n", "	f.at = end\n", "spool", "TestALogEntryIsSynced"},
 	{"what a kill left in the write-ahead log stays there", "cause 1, rule 5", "spool/load.go",
