@@ -100,7 +100,7 @@ model: ## the delivery protocol explored exhaustively, in larger worlds than the
 interop: ## the bridge against libzmq itself, from Python and C, and beside it; apt-get installs what is missing of both (root)
 	.ci/libzmq
 	go test -count=1 -timeout 15m -v ./node/zmtp/interop
-	go test -run '^$$' -bench Bridge -benchtime 1x ./node/zmtp/interop
+	go test -timeout 30m -run '^$$' -bench Bridge -benchtime 1x ./node/zmtp/interop
 
 .PHONY: adapters
 adapters: ## tests of the modules under adapters/, with the race detector

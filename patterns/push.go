@@ -153,13 +153,10 @@ func (p *Push) send(ctx context.Context, m *socket.Message, r *Receipt) (uint64,
 		seq, err := p.store(ctx, m, prepared, r)
 		return seq, p.refused(err)
 	}
-	var seq uint64
-	var turn socket.Turn
-	if p.spill != nil {
-		seq, turn, err = p.spill.accept(ctx, m, prepared, r)
-	} else {
-		seq, turn, err = p.accept(ctx, m, prepared, r)
-	}
+	p.mu.Lock()
+	seq, err := p.accept(ctx, m, prepared, r)
+	turn := p.box.DispatchHere()
+	p.mu.Unlock()
 	turn.Take()
 	return seq, p.refused(err)
 }
@@ -185,39 +182,40 @@ func (p *Push) store(ctx context.Context, m *socket.Message, prepared socket.Pre
 	return seq, nil
 }
 
-// accept makes a message owed, or drops it at once as the policy says.
-func (p *Push) accept(ctx context.Context, m *socket.Message, prepared socket.Prepared, r *Receipt) (uint64, socket.Turn, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// accept makes a message owed, or drops it at once as the policy says. The caller dispatches. p.mu must be held; it is
+// released while there is no room.
+func (p *Push) accept(ctx context.Context, m *socket.Message, prepared socket.Prepared, r *Receipt) (uint64, error) {
+	if p.spill != nil {
+		return p.spill.accept(ctx, m, prepared, r)
+	}
 	dropNew, err := p.room(ctx, prepared.Size())
 	if err != nil {
-		return 0, socket.Turn{}, err
+		return 0, err
 	}
 	if err := p.reserve(); err != nil {
-		return 0, socket.Turn{}, err
+		return 0, err
 	}
 	if dropNew {
 		seq := p.next
 		p.next++
 		p.receipts.note(r, seq)
 		p.box.Ledger().Refuse(seq, ledger.ReasonOverflow)
-		return seq, socket.Turn{}, nil
+		return seq, nil
 	}
-	seq, turn := p.own(m, prepared, r)
-	return seq, turn, nil
+	return p.own(m, prepared, r), nil
 }
 
 // own gives a message to the ledger. p.mu must be held.
-func (p *Push) own(m *socket.Message, prepared socket.Prepared, r *Receipt) (uint64, socket.Turn) {
+func (p *Push) own(m *socket.Message, prepared socket.Prepared, r *Receipt) uint64 {
 	seq := p.next
 	p.next++
 	p.receipts.note(r, seq)
-	now := p.now()
+	now := p.moment()
 	base, record := p.framer.Frame(prepared, seq)
 	it := ledger.Item{Seq: seq, Base: base, Record: record, Key: m.Key, NotBefore: since(now, m.Delay), Expires: since(now, m.TTL)}
 	p.box.Ledger().Append(it, now)
 	p.windFor(it)
-	return seq, p.box.DispatchHere()
+	return seq
 }
 
 // room makes sure that a message of that size may be queued, as the policy says.
@@ -228,6 +226,7 @@ func (p *Push) room(ctx context.Context, size int) (dropNew bool, err error) {
 		return p.full(messages, bytes, size)
 	}
 	for !p.closing && full() {
+		p.box.DispatchHere().Pass() // what the caller has accepted before is not to wait, nor to be dropped, for want of it
 		switch p.set.overflow {
 		case Refuse:
 			return false, socket.ErrQueueFull

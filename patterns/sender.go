@@ -20,6 +20,7 @@ type guard struct {
 	before func()        // called with the mutex held, before it is released; nil: nothing
 	tell   func(Settled) // nil: nobody listens
 	due    []Settled
+	at     time.Time // see sender.moment; zero: not asked for since it was locked
 }
 
 func (g *guard) Lock() { g.mu.Lock() }
@@ -29,7 +30,7 @@ func (g *guard) Unlock() {
 		g.before()
 	}
 	due := g.due
-	g.due = nil
+	g.due, g.at = nil, time.Time{}
 	g.mu.Unlock()
 	for _, s := range due {
 		g.tell(s)
@@ -128,6 +129,14 @@ func (s *sender) reserve() error {
 
 // now is time.Now in two thirds of its time: the wall clock is not read again.
 func (s *sender) now() time.Time { return s.began.Add(time.Since(s.began)) }
+
+// moment is now, read once while s.mu is held, which it must be: so a batch reads the clock once.
+func (s *sender) moment() time.Time {
+	if s.mu.at.IsZero() {
+		s.mu.at = s.now()
+	}
+	return s.mu.at
+}
 
 // startClock begins the goroutine that does what time demands; stopClock ends it.
 func (s *sender) startClock() {

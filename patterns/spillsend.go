@@ -12,37 +12,36 @@ import (
 )
 
 // accept makes a message owed, in memory or on disk; where there is no room in either, the
-// overflow policy decides.
-func (sp *spill) accept(ctx context.Context, m *socket.Message, prepared socket.Prepared, r *Receipt) (uint64, socket.Turn, error) {
+// overflow policy decides. The lock must be held; it is released while there is no room.
+func (sp *spill) accept(ctx context.Context, m *socket.Message, prepared socket.Prepared, r *Receipt) (uint64, error) {
 	p := sp.push
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for {
 		if p.closing {
-			return 0, socket.Turn{}, socket.ErrClosed
+			return 0, socket.ErrClosed
 		}
 		if p.next > p.end {
 			if err := sp.reserve(ctx); err != nil {
-				return 0, socket.Turn{}, err
+				return 0, err
 			}
 			continue
 		}
-		seq, turn, err := sp.place(m, prepared, r)
+		seq, err := sp.place(m, prepared, r)
 		if err == nil {
-			return seq, turn, nil
+			return seq, nil
 		}
+		p.box.DispatchHere().Pass() // as in room
 		dropNew, err := sp.overflow(ctx, err)
 		switch {
 		case err != nil:
-			return 0, socket.Turn{}, err
+			return 0, err
 		case dropNew:
-			return sp.refuse(r), socket.Turn{}, nil
+			return sp.refuse(r), nil
 		}
 	}
 }
 
 // place puts a message where it goes now. The error says why there is no room.
-func (sp *spill) place(m *socket.Message, prepared socket.Prepared, r *Receipt) (uint64, socket.Turn, error) {
+func (sp *spill) place(m *socket.Message, prepared socket.Prepared, r *Receipt) (uint64, error) {
 	p, size := sp.push, prepared.Size()
 	sp.turn(size, m.Delay > 0)
 	if sp.on {
@@ -50,22 +49,22 @@ func (sp *spill) place(m *socket.Message, prepared socket.Prepared, r *Receipt) 
 		switch {
 		case err == nil:
 			p.receipts.note(r, seq)
-			return seq, socket.Turn{}, nil
+			return seq, nil
 		case errors.Is(err, spool.ErrSpoolFull):
 			sp.report(DiskFull, err)
 		}
 		if !errors.Is(err, spool.ErrSpoolFull) || !sp.drained() || sp.full(size) || m.Delay > 0 {
-			return 0, socket.Turn{}, err
+			return 0, err
 		}
 	} else if err := sp.stuck(); err != nil {
-		return 0, socket.Turn{}, err
+		return 0, err
 	} else if sp.full(size) {
-		return 0, socket.Turn{}, errNoRoom
+		return 0, errNoRoom
 	}
-	seq, turn := p.own(m, prepared, r)
+	seq := p.own(m, prepared, r)
 	sp.direct++
 	sp.next = p.next
-	return seq, turn, nil
+	return seq, nil
 }
 
 var errNoRoom = errors.New("patterns: the disk has failed, and the queue in memory is full")

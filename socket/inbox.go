@@ -218,22 +218,38 @@ func (b *Inbox) clock() time.Duration { return time.Since(b.epoch) }
 // there is one, ctx ends (then its cause is returned) or the socket closes.
 func (b *Inbox) Recv(ctx context.Context) (*Message, error) { return b.recv(ctx, nil) }
 
+// RecvBatch is Recv that takes what is there: it fills ms, until the bodies come to so many bytes, and returns how many
+// messages those are, at least one unless ms has no room. The caller must answer each.
+func (b *Inbox) RecvBatch(ctx context.Context, ms []*Message, bytes int) (n int, err error) {
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	return b.recvAll(ctx, ms, bytes, nil)
+}
+
 // recv is Recv for a task, if it is one.
 func (b *Inbox) recv(ctx context.Context, t *task) (*Message, error) {
+	var one [1]*Message
+	_, err := b.recvAll(ctx, one[:], 0, t)
+	return one[0], err
+}
+
+// recvAll is RecvBatch for a task, if it is one.
+func (b *Inbox) recvAll(ctx context.Context, ms []*Message, bytes int, t *task) (n int, err error) {
 	for {
 		b.mu.Lock()
-		m := b.begin()
-		if m != nil && t != nil {
-			t.enter(m)
+		n := b.beginAll(ms, bytes)
+		if n > 0 && t != nil {
+			t.enter(ms[0])
 		}
-		if m == nil {
+		if n == 0 {
 			b.waiting++
 		}
 		b.callWaiting()
 		closed, err := b.closed || b.draining, b.failed
 		b.mu.Unlock()
-		if m != nil {
-			return m, nil
+		if n > 0 {
+			return n, nil
 		}
 		switch {
 		case err != nil:
@@ -252,9 +268,22 @@ func (b *Inbox) recv(ctx context.Context, t *task) (*Message, error) {
 		b.waiting--
 		b.mu.Unlock()
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
+}
+
+// beginAll fills ms with what may be begun, until the bodies come to so many bytes. b.mu must be held.
+func (b *Inbox) beginAll(ms []*Message, bytes int) (n int) {
+	for size := 0; n < len(ms) && (n == 0 || size < bytes); n++ {
+		m := b.begin()
+		if m == nil {
+			break
+		}
+		ms[n] = m
+		size += len(m.Body)
+	}
+	return n
 }
 
 // callWaiting wakes one who waits in Recv if there is something for it. b.mu must be
@@ -411,24 +440,61 @@ func (b *Inbox) answerable(m *Message) (bool, error) {
 }
 
 func (b *Inbox) ack(m *Message) error {
+	one := [1]*Message{m}
+	return b.ackAll(one[:])
+}
+
+// ackAll acks messages of this inbox in order. It returns the first error, and goes on after it.
+func (b *Inbox) ackAll(ms []*Message) (first error) {
+	var told []*Message // for OnDone
+	var last *in        // whose sender is to be told
 	b.mu.Lock()
+	for _, m := range ms {
+		final, err := b.handled(m)
+		if err != nil && first == nil {
+			first = err
+		}
+		if !final {
+			continue
+		}
+		if b.cfg.OnDone != nil {
+			told = append(told, m)
+		}
+		if c := m.in.cur; c != last {
+			if last != nil {
+				last.answered().Pass()
+			}
+			last = c
+		}
+	}
+	var turn Turn
+	if last != nil {
+		turn = last.answered()
+	}
+	b.mu.Unlock()
+	turn.Take()
+	for _, m := range told {
+		b.cfg.OnDone(m)
+	}
+	return first
+}
+
+// handled answers m "done", and reports whether that is final: at level durable it is once the journal has it. b.mu must be
+// held.
+func (b *Inbox) handled(m *Message) (final bool, err error) {
 	ok, err := b.answerable(m)
 	if !ok {
-		b.mu.Unlock()
-		return err
+		return false, err
+	}
+	if b.failed != nil {
+		return false, b.failed
 	}
 	st := m.in
-	if b.failed != nil {
-		err = b.failed
-		b.mu.Unlock()
-		return err
-	}
 	b.stats.Done++
 	b.finish(m)
 	if st.durable() {
 		b.keep(m)
-		b.mu.Unlock()
-		return nil
+		return false, nil
 	}
 	if st.level != BestEffort {
 		st.memory.Done(m.edition, m.seq)
@@ -436,16 +502,7 @@ func (b *Inbox) ack(m *Message) error {
 			st.cur.markDone(m.edition, m.seq)
 		}
 	}
-	var turn Turn
-	if st.cur != nil {
-		turn = st.cur.answered()
-	}
-	b.mu.Unlock()
-	turn.Take()
-	if b.cfg.OnDone != nil {
-		b.cfg.OnDone(m)
-	}
-	return nil
+	return true, nil
 }
 
 func (b *Inbox) nack(m *Message, reason wire.NackReason, delay time.Duration, text string) error {

@@ -140,6 +140,28 @@ func (m *Message) Ack() error {
 	return m.in.box.ack(m)
 }
 
+// AckAll acks messages, in order, as Ack does one, and locks a socket once for those of it that follow each other. It
+// returns the first error, and goes on after it.
+func AckAll(ms []*Message) (first error) {
+	for len(ms) > 0 {
+		n, err := 1, errNotReceived
+		if d := ms[0].delivery; d != nil {
+			for n < len(ms) && n < lockedBatch && ms[n].delivery != nil && ms[n].in.box == d.in.box {
+				n++
+			}
+			err = d.in.box.ackAll(ms[:n])
+		}
+		if err != nil && first == nil {
+			first = err
+		}
+		ms = ms[n:]
+	}
+	return first
+}
+
+// lockedBatch is how many messages are acked while the lock is held: others want it too.
+const lockedBatch = 128
+
 // Nack says that handling failed: the message will be delivered again, here or
 // elsewhere, after the sender's back-off, until its deliveries are used up. cause
 // travels to the sender, cut to 512 bytes.

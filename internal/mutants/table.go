@@ -193,6 +193,8 @@ var answering = []mutant{
 		"		b.callWaiting()\n		closed, err :=", "		closed, err :=", "socket", "TestARecvTakesWhatIsThereAndWaitsOtherwise"},
 	{"a timed-out request is called failed", "cause 9, rule 8", "internal/ledger/ledger.go",
 		"	case l.mode.Requests && e.doubt():\n		l.revoke(e, nil)\n", "	case false:\n		l.revoke(e, nil)\n", "internal/ledger", "TestADeadlineTellsWhetherTheRequestMayHaveBeenExecuted"},
+	{"a batch waits for room that it keeps from itself", "cause 8", "patterns/push.go",
+		"		p.box.DispatchHere().Pass() //", "		//", "patterns", "TestABatchLargerThanTheQueueIsSentAsRoomComesFree"},
 	{"a Send that is cut short is called failed", "cause 9, rule 8", "patterns/push.go",
 		"		return seq, fmt.Errorf(\"%w: %w\", socket.ErrUnknown, err)\n", "		return seq, fmt.Errorf(\"send: %w\", err)\n", "patterns", "TestASendThatIsCutShortWhileTheDiskIsBusyHasAnUnknownOutcome"},
 	{"a request that is cut short is called failed", "cause 9, rule 8", "patterns/req.go",

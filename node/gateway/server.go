@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -29,7 +30,7 @@ func (g *Gateway) Serve(l net.Listener, secure *tls.Config) error {
 	server := g.server
 	g.serving.Unlock()
 	limits := g.config.Load().Limits
-	var front net.Listener = &door{Listener: l, most: limits.Conns, idle: map[*visitor]time.Time{}, all: map[*visitor]bool{}}
+	var front net.Listener = &door{Listener: l, most: limits.Conns}
 	if secure != nil {
 		front = tls.NewListener(front, secure)
 	}
@@ -80,16 +81,19 @@ type door struct {
 	net.Listener
 	most int
 
-	mu   sync.Mutex
-	idle map[*visitor]time.Time // those without a request, since when
-	all  map[*visitor]bool
+	mu     sync.Mutex
+	inside int
+	idle   list.List // of visitors: those without a request, the one that has been so for the longest time first
 }
 
 // visitor is a connection.
 type visitor struct {
 	net.Conn
 	door *door
-	once sync.Once
+
+	// Guarded by the door's mutex.
+	inside bool
+	idle   *list.Element // nil: it has a request, or is not inside
 }
 
 // netConn is how a TLS connection shows what it runs on.
@@ -127,22 +131,17 @@ func (d *door) Accept() (net.Conn, error) {
 func (d *door) admit(v *visitor) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.all) >= d.most {
-		var oldest *visitor
-		for other, since := range d.idle {
-			if oldest == nil || since.Before(d.idle[oldest]) {
-				oldest = other
-			}
-		}
+	if d.inside >= d.most {
+		oldest := d.idle.Front()
 		if oldest == nil {
 			return false
 		}
-		delete(d.idle, oldest)
-		delete(d.all, oldest)
-		_ = oldest.Conn.Close() // its goroutine learns it from its read
+		other := oldest.Value.(*visitor)
+		d.leave(other)
+		_ = other.Conn.Close() // its goroutine learns it from its read
 	}
-	d.all[v] = true
-	d.idle[v] = time.Now()
+	d.inside++
+	v.inside, v.idle = true, d.idle.PushBack(v)
 	return true
 }
 
@@ -152,21 +151,36 @@ func (d *door) note(v *visitor, state http.ConnState) {
 	defer d.mu.Unlock()
 	switch state {
 	case http.StateIdle:
-		if d.all[v] {
-			d.idle[v] = time.Now()
+		if v.inside {
+			d.busy(v)
+			v.idle = d.idle.PushBack(v)
 		}
 	case http.StateActive, http.StateHijacked:
-		delete(d.idle, v)
+		d.busy(v)
+	}
+}
+
+// busy notes that a visitor is not idle. The mutex must be held.
+func (d *door) busy(v *visitor) {
+	if v.idle != nil {
+		d.idle.Remove(v.idle)
+		v.idle = nil
+	}
+}
+
+// leave makes room for another visitor, once. The mutex must be held.
+func (d *door) leave(v *visitor) {
+	if v.inside {
+		v.inside = false
+		d.inside--
+		d.busy(v)
 	}
 }
 
 // Close closes the connection and makes room for another.
 func (v *visitor) Close() error {
-	v.once.Do(func() {
-		v.door.mu.Lock()
-		delete(v.door.all, v)
-		delete(v.door.idle, v)
-		v.door.mu.Unlock()
-	})
+	v.door.mu.Lock()
+	v.door.leave(v)
+	v.door.mu.Unlock()
 	return v.Conn.Close()
 }

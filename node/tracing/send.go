@@ -42,7 +42,13 @@ func (p *Push) Post(ctx context.Context, m *socket.Message) (r *patterns.Receipt
 // SendBatch is patterns.Push.SendBatch, each message in a span of its own that ends with the
 // batch.
 func (p *Push) SendBatch(ctx context.Context, ms []*socket.Message) (seqs []uint64, err error) {
-	return p.t.batch(ctx, p.Push, ms)
+	return p.t.batch(ctx, p.Push, ms, p.Push.SendBatch)
+}
+
+// PostBatch is patterns.Push.PostBatch, each message in a span of its own that ends with the
+// batch.
+func (p *Push) PostBatch(ctx context.Context, ms []*socket.Message) (seqs []uint64, err error) {
+	return p.t.batch(ctx, p.Push, ms, p.Push.PostBatch)
 }
 
 // Pub publishes by a patterns.Pub, traced. Its methods are those of the Pub.
@@ -89,7 +95,9 @@ func (t *Tracer) send(ctx context.Context, name string, s streamed, m *socket.Me
 }
 
 // batch sends ms in a span each.
-func (t *Tracer) batch(ctx context.Context, p *patterns.Push, ms []*socket.Message) ([]uint64, error) {
+func (t *Tracer) batch(ctx context.Context, p *patterns.Push, ms []*socket.Message,
+	send func(context.Context, []*socket.Message) ([]uint64, error),
+) ([]uint64, error) {
 	carrying := make([]*socket.Message, len(ms))
 	ends := make([]func(seqs []uint64, err error), len(ms))
 	for i, m := range ms {
@@ -106,7 +114,7 @@ func (t *Tracer) batch(ctx context.Context, p *patterns.Push, ms []*socket.Messa
 			fail(span, err)
 		}
 	}
-	seqs, err := p.SendBatch(ctx, carrying)
+	seqs, err := send(ctx, carrying)
 	for _, end := range ends {
 		end(seqs, err)
 	}

@@ -398,10 +398,19 @@ func TestWithoutAProviderTheTraceTravelsOn(t *testing.T) {
 }
 
 func TestEachMessageOfABatchHasItsSpan(t *testing.T) {
+	for name, send := range map[string]func(*Push, context.Context, []*socket.Message) ([]uint64, error){
+		"SendBatch": (*Push).SendBatch, "PostBatch": (*Push).PostBatch,
+	} {
+		t.Run(name, func(t *testing.T) { eachOfABatchHasItsSpan(t, send) })
+	}
+}
+
+func eachOfABatchHasItsSpan(t *testing.T, send func(*Push, context.Context, []*socket.Message) ([]uint64, error)) {
+	t.Helper()
 	n := openTraced(t, Config{})
 	push := n.Tracer.Push(must[*patterns.Push](t)(n.Node.Push("jobs", patterns.Queue(2, 1<<20), patterns.OnOverflow(patterns.Refuse))))
 	rootCtx, root := n.root(t)
-	seqs, err := push.SendBatch(rootCtx, []*socket.Message{{}, {}, {}})
+	seqs, err := send(push, rootCtx, []*socket.Message{{}, {}, {}})
 	root.End()
 	if len(seqs) != 2 || !errors.Is(err, socket.ErrQueueFull) {
 		t.Fatalf("got %v %v", seqs, err)

@@ -62,7 +62,7 @@ func (p Profile) String() string {
 
 // Defaults of an Endpoint.
 const (
-	DefaultQueue            = 1000 // as libzmq's high-water mark
+	DefaultQueue            = 4000 // less than libzmq has under way by default: a thousand at each end, and what the network takes
 	DefaultQueueBytes       = 4 << 20
 	DefaultMaxParts         = 1024
 	DefaultMaxPeers         = 1000
@@ -110,7 +110,7 @@ type Endpoint struct {
 	// returned; nil: none, which is counted (request-failed). It may be called concurrently.
 	ErrorReply func(error) [][]byte
 
-	Queue      int // messages that wait for a peer, and from one, each; default 1000
+	Queue      int // messages that wait for a peer or are owed by it, and that wait from one, each; default 4000
 	QueueBytes int // of their bodies; default 4 MiB; one message always fits
 	MaxMessage int // bytes in all parts of a message; default node.DefaultMaxMessage less what Join adds
 	MaxParts   int // default 1024

@@ -32,6 +32,8 @@ type conn struct {
 
 	receipts bool // the peer answers PINGs, and what that says of messages counts
 
+	settled []settlement // of who settles, to be used again: with receipts the reading goroutine, otherwise the one that writes
+
 	// Of the reading goroutine.
 	heard time.Time     // when something was last read
 	ttl   time.Duration // the peer wants to be held for dead after so much silence; 0: it has no wish
@@ -130,7 +132,7 @@ func (c *conn) silence() error {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	limit := c.hub.end.HeartbeatTimeout
-	if len(c.lane.waiting)+len(c.lane.owed) > 0 {
+	if c.lane.out.len() > 0 {
 		limit = c.hub.end.OwedTimeout
 	}
 	if c.ttl > 0 && silent >= c.ttl || c.pinged && limit > 0 && silent >= limit {
@@ -190,16 +192,27 @@ func (c *conn) pong(context []byte) error {
 // ponged hears the answer to a PING: what was written before that has been read.
 func (c *conn) ponged(context []byte) {
 	c.hub.mu.Lock()
-	var settled []settlement
+	settled := 0
 	if c.pinged && len(context) == 8 && binary.BigEndian.Uint64(context) == c.pings {
 		c.pinged = false
 		if c.receipts {
-			settled = c.hub.read(c.lane, c.pingedFor)
+			settled = c.pingedFor
 		}
 		c.wake()
 	}
+	c.settle(settled)
+}
+
+// settle settles the oldest n of what the lane is owed, and tells that. The hub's mutex must be held; it is released.
+func (c *conn) settle(n int) {
+	if n > 0 {
+		c.settled = c.hub.read(c.settled[:0], c.lane, n)
+	}
 	c.hub.mu.Unlock()
-	tell(settled)
+	if n > 0 {
+		c.hub.tell(c.settled)
+		clear(c.settled)
+	}
 }
 
 // say queues commands or messages that stand outside the lane's queue. The hub's mutex must be held.
@@ -216,10 +229,10 @@ func (c *conn) write() error {
 	}
 	defer beat.Stop()
 	buf := make([]byte, 0, smallChunk)
+	var batch []outgoing
 	due := false
 	for {
-		var batch []outgoing
-		buf, batch = c.next(buf[:0], due)
+		buf, batch = c.next(buf[:0], batch[:0], due)
 		due = false
 		if len(buf)+len(batch) == 0 {
 			select {
@@ -237,11 +250,13 @@ func (c *conn) write() error {
 			return err
 		}
 		c.wrote(len(batch))
+		clear(batch)
 	}
 }
 
-// next takes what is to be written: commands in wire form behind buf, and messages. beat asks for a PING.
-func (c *conn) next(buf []byte, beat bool) ([]byte, []outgoing) {
+// next takes what is to be written: commands in wire form behind buf, and messages behind batch, which is empty. beat asks
+// for a PING.
+func (c *conn) next(buf []byte, batch []outgoing, beat bool) ([]byte, []outgoing) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	buf = append(buf, c.control...)
@@ -250,9 +265,9 @@ func (c *conn) next(buf []byte, beat bool) ([]byte, []outgoing) {
 		close(c.room)
 		c.room = nil
 	}
-	batch := c.lane.send(writeSize)
+	batch = c.lane.send(batch, writeSize)
 	// One PING at a time: the next one when this one is answered, so there is never a storm of PONGs.
-	written := len(c.lane.owed) - len(batch)
+	written := c.lane.owed - len(batch)
 	if !c.pinged && (beat || c.receipts && written > 0) {
 		c.pings++
 		c.pinged, c.pingedFor = true, written
@@ -294,11 +309,9 @@ func (c *conn) send(b []byte) error {
 // wrote counts messages, and settles them if nothing more will be known of them.
 func (c *conn) wrote(n int) {
 	c.hub.mu.Lock()
-	var settled []settlement
 	c.hub.stats.sent += uint64(n)
-	if !c.receipts {
-		settled = c.hub.read(c.lane, n)
+	if c.receipts {
+		n = 0
 	}
-	c.hub.mu.Unlock()
-	tell(settled)
+	c.settle(n)
 }

@@ -257,7 +257,7 @@ func TestAPeerThatOwesMessagesMayBeSilentUnlessOwedTimeoutSaysOtherwise(t *testi
 			var fates []fate
 			err := talk(t, Endpoint{Type: PUSH, OwedTimeout: limit}, 1, func(h *hub, c *conn, peer net.Conn) {
 				o := outgoing{message: message{[]byte("x")}, bytes: 1, settle: func(f fate) { fates = append(fates, f) }}
-				if err := h.assign(t.Context(), o, true); err != nil {
+				if _, err := h.assign(t.Context(), []outgoing{o}, true); err != nil {
 					t.Fatal(err)
 				}
 				hear(t, peer, append(appendFrame(nil, 0, []byte("x")), ping(1)...))
@@ -289,7 +289,7 @@ func TestAMessageIsHandedOverWhenThePingBehindItIsAnswered(t *testing.T) {
 			var got fate
 			_ = talk(t, Endpoint{Type: PUSH, Profile: c.profile}, c.minor, func(h *hub, conn *conn, peer net.Conn) { // it ends by us
 				o := outgoing{message: message{[]byte("x")}, bytes: 1, settle: func(f fate) { got = f }}
-				if err := h.assign(t.Context(), o, true); err != nil {
+				if _, err := h.assign(t.Context(), []outgoing{o}, true); err != nil {
 					t.Fatal(err)
 				}
 				hear(t, peer, appendFrame(nil, 0, []byte("x")))

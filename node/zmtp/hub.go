@@ -69,6 +69,8 @@ type hub struct {
 	onSubscribe func(l *lane, on bool, prefix string)
 	// onPeers is told when the number of connected peers changes, with the mutex held. It must not block.
 	onPeers func(connected int)
+	// settle is told what became of messages of the mesh that all met the same fate, with no lock held. It must not block.
+	settle func(ms []*socket.Message, f fate)
 	// greet is what a new connection says first; with the mutex held.
 	greet func(c *conn) []byte
 
@@ -144,8 +146,8 @@ func (h *hub) detach(c *conn) {
 	if !l.standing {
 		h.lanes = slices.DeleteFunc(h.lanes, func(o *lane) bool { return o == l })
 		if h.end.Profile == Classic {
-			h.drop(DropPeerGone, len(l.in))
-			l.in, l.inBytes = nil, 0
+			h.drop(DropPeerGone, l.in.len())
+			l.in, l.inBytes = fifo[message]{}, 0
 			h.ready = slices.DeleteFunc(h.ready, func(o *lane) bool { return o == l })
 		}
 	}
@@ -160,7 +162,7 @@ func (h *hub) detach(c *conn) {
 	}
 	h.changed.Fire()
 	h.mu.Unlock()
-	tell(settled)
+	h.tell(settled)
 }
 
 // came queues what a peer has sent. While there is no room it blocks: then the peer is not read, and its own queue fills.
@@ -211,7 +213,7 @@ func (h *hub) wait(c *conn) error {
 
 // give queues what has come for take. The mutex must be held.
 func (h *hub) give(l *lane, ms []message) {
-	if len(l.in) == 0 {
+	if l.in.len() == 0 {
 		h.ready = append(h.ready, l)
 	}
 	l.give(ms)
@@ -299,7 +301,7 @@ func (h *hub) take(ctx context.Context, dst []arrival, n int) ([]arrival, error)
 		before := l.brimming(&h.end)
 		dst = append(dst, arrival{l, l.take()})
 		room = room || before && !l.brimming(&h.end)
-		if len(l.in) == 0 {
+		if l.in.len() == 0 {
 			h.ready = slices.Delete(h.ready, h.inTurn, h.inTurn+1)
 		} else {
 			h.inTurn++
@@ -312,13 +314,18 @@ func (h *hub) take(ctx context.Context, dst []arrival, n int) ([]arrival, error)
 	return dst, nil
 }
 
+// serves reports whether a lane takes messages: its peer is connected, or may be later and RFC 30 has them wait for it.
+func (h *hub) serves(l *lane) bool {
+	return l.conn != nil || l.standing && h.end.Profile == Classic
+}
+
 // offer puts a message into the queue of the next lane that is available, in turns. It reports whether there was one, and
 // whether there is any peer that could have room later. The mutex must be held.
 func (h *hub) offer(o outgoing) (put *lane, any bool) {
 	for i := range h.lanes {
 		at := (h.turn + i) % len(h.lanes)
 		l := h.lanes[at]
-		if l.conn == nil && (!l.standing || h.end.Profile == Durable) {
+		if !h.serves(l) {
 			continue
 		}
 		any = true
@@ -334,45 +341,76 @@ func (h *hub) offer(o outgoing) (put *lane, any bool) {
 
 var errNoPeer = errors.New("zmtp: no ZeroMQ peer is connected")
 
-// assign puts a message into the queue of one peer, in turns among those with room. It blocks until there is one; without
-// any peer it waits for one, or if now is set the error is errNoPeer. Otherwise only ctx ends the wait.
-func (h *hub) assign(ctx context.Context, o outgoing, now bool) error {
-	var l *lane
-	_, err := h.assignTo(ctx, o, now, &l)
-	return err
+// assign puts messages into queues of peers, each in that of one, in turns among those with room, and returns how many it
+// has put. It blocks until there is room for all; without any peer it waits for one, or if now is set the error is
+// errNoPeer. Otherwise only ctx ends the wait.
+func (h *hub) assign(ctx context.Context, os []outgoing, now bool) (n int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n < len(os) {
+		l, any := h.offer(os[n])
+		switch {
+		case l != nil:
+			n++
+			continue
+		case !any && now:
+			return n, errNoPeer
+		}
+		if err := h.await(ctx); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
-// assignTo is assign, and sets to, which the mutex guards, in the same step.
-func (h *hub) assignTo(ctx context.Context, o outgoing, now bool, to **lane) (*lane, error) {
+// assignTo is assign for one message, which waits for a peer, and sets to, which the mutex guards, in the same step.
+func (h *hub) assignTo(ctx context.Context, o outgoing, to **lane) (*lane, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for {
-		l, any := h.offer(o)
-		switch {
-		case l != nil:
+		if l, _ := h.offer(o); l != nil {
 			*to = l
 			return l, nil
-		case !any && now:
-			return nil, errNoPeer
 		}
-		wait := h.changed.Wait()
-		h.mu.Unlock()
-		select {
-		case <-wait:
-		case <-ctx.Done():
-		}
-		h.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+		if err := h.await(ctx); err != nil {
+			return nil, err
 		}
 	}
+}
+
+// await waits until something has changed, or ctx ends. The mutex must be held; it is given up meanwhile.
+func (h *hub) await(ctx context.Context) error {
+	wait := h.changed.Wait()
+	h.mu.Unlock()
+	defer h.mu.Lock()
+	select {
+	case <-wait:
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// room is how many messages, and of how many bytes, assign would put at once: at least one.
+func (h *hub) room() (messages, bytes int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.lanes {
+		if h.serves(l) {
+			messages += max(h.end.Queue-l.out.len(), 0)
+			bytes += max(h.end.QueueBytes-l.outBytes, 0)
+		}
+	}
+	return max(messages, 1), max(bytes, 1)
 }
 
 // put queues a message for one lane, without waiting. If that has no room or is gone the message is dropped and counted.
 // The mutex must be held.
 func (h *hub) put(l *lane, o outgoing) bool {
 	switch {
-	case l.conn == nil && (!l.standing || h.end.Profile == Durable):
+	case !h.serves(l):
 		h.drop(DropPeerGone, 1)
 	case l.full(&h.end, o.bytes):
 		h.drop(DropQueueFull, 1)
@@ -383,11 +421,11 @@ func (h *hub) put(l *lane, o outgoing) bool {
 	return false
 }
 
-// read settles what a lane was owed. The mutex must be held.
-func (h *hub) read(l *lane, n int) []settlement {
+// read settles what a lane was owed, and appends that to dst. The mutex must be held.
+func (h *hub) read(dst []settlement, l *lane, n int) []settlement {
 	h.stats.confirmed += uint64(n)
 	h.changed.Fire()
-	return l.read(n)
+	return l.read(dst, n)
 }
 
 // drop counts. The mutex must be held.
@@ -398,10 +436,10 @@ func (h *hub) drop(reason string, n int) {
 }
 
 // count is drop for those who do not hold the mutex.
-func (h *hub) count(reason string) {
+func (h *hub) count(reason string, n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.drop(reason, 1)
+	h.drop(reason, n)
 }
 
 // fail says why the endpoint has stopped.
@@ -438,11 +476,11 @@ func (h *hub) clear() {
 		settled = append(settled, l.giveUp(false)...)
 	}
 	for _, l := range h.ready {
-		h.drop(DropShutdown, len(l.in))
+		h.drop(DropShutdown, l.in.len())
 	}
 	h.lanes, h.ready = nil, nil
 	h.mu.Unlock()
-	tell(settled)
+	h.tell(settled)
 }
 
 // drained waits until nothing waits for a connected peer and nothing is owed by one, or ctx ends.
@@ -450,7 +488,7 @@ func (h *hub) drained(ctx context.Context) error {
 	for {
 		h.mu.Lock()
 		busy := len(h.ready)+h.taken > 0 || slices.ContainsFunc(h.lanes, func(l *lane) bool {
-			return l.conn != nil && len(l.waiting)+len(l.owed) > 0
+			return l.conn != nil && l.out.len() > 0
 		})
 		wait := h.changed.Wait()
 		h.mu.Unlock()
@@ -475,11 +513,11 @@ func (h *hub) snapshot() Stats {
 		Stalled: h.stats.stalled, Dropped: maps.Clone(h.stats.dropped), Err: h.stats.err,
 	}
 	for _, l := range h.lanes {
-		s.Waiting += len(l.waiting)
-		s.Owed += len(l.owed)
+		s.Waiting += l.waiting()
+		s.Owed += l.owed
 	}
 	for _, l := range h.ready {
-		s.Incoming += len(l.in)
+		s.Incoming += l.in.len()
 	}
 	return s
 }

@@ -1,15 +1,16 @@
 package zmtp
 
-import (
-	"slices"
-)
+import "peermesh/socket"
 
-// An outgoing is a message for a peer, or a subscription in its place between them: wire. settle is called once, with no lock held, and must not block; nil: nobody asks.
+// An outgoing is a message for a peer, or a subscription in its place between them: wire.
 type outgoing struct {
 	message
-	wire   []byte
-	bytes  int
+	wire  []byte
+	bytes int
+
+	// Who is told the fate, once, with no lock held; it must not block. Neither: nobody asks.
 	settle func(fate)
+	of     *socket.Message // for the hub's settle
 }
 
 // A fate is what became of an outgoing message.
@@ -27,17 +28,30 @@ type settlement struct {
 	fate fate
 }
 
-func tell(settled []settlement) {
-	for _, s := range settled {
-		if s.settle != nil {
+// tell tells fates, in order, those of messages of the mesh that follow each other together. No lock may be held.
+func (h *hub) tell(settled []settlement) {
+	for len(settled) > 0 {
+		s, n := settled[0], 1
+		switch {
+		case s.of != nil:
+			for n < len(settled) && settled[n].of != nil && settled[n].fate == s.fate {
+				n++
+			}
+			ms := make([]*socket.Message, n)
+			for i := range ms {
+				ms[i] = settled[i].of
+			}
+			h.settle(ms, s.fate)
+		case s.settle != nil:
 			s.settle(s.fate)
 		}
+		settled = settled[n:]
 	}
 }
 
 // A lane is the double queue of one peer. All of it is guarded by its hub's mutex.
 //
-//	out: put -> waiting -> (written) owed -> handed
+//	out: put -> waiting -> written, and owed -> handed
 //	in:  read -> in -> taken
 //
 // That of a bound endpoint lives as long as its connection. That of a connecting one is made with the endpoint and lives
@@ -47,75 +61,77 @@ type lane struct {
 	standing bool   // lives without a connection
 	conn     *conn  // nil: not connected
 
-	waiting  []outgoing
-	owed     []outgoing // written, and the peer has not told that it has read it
-	outBytes int        // of both
+	out      fifo[outgoing]
+	owed     int // how many of out, the oldest, are written, and the peer has not told that it has read them
+	outBytes int
 
-	in      []message
+	in      fifo[message]
 	inBytes int
 
 	subs prefixes // PUB, XPUB
 }
 
+// waiting is how many messages are not written yet.
+func (l *lane) waiting() int { return l.out.len() - l.owed }
+
 // full reports whether nothing more may be put. An empty queue takes any message.
 func (l *lane) full(e *Endpoint, bytes int) bool {
-	n := len(l.waiting) + len(l.owed)
+	n := l.out.len()
 	return n > 0 && (n >= e.Queue || l.outBytes+bytes > e.QueueBytes)
 }
 
 // put queues a message.
 func (l *lane) put(o outgoing) {
-	l.waiting = append(l.waiting, o)
+	l.out.push(o)
 	l.outBytes += o.bytes
 	if l.conn != nil {
 		l.conn.wake()
 	}
 }
 
-// send takes messages of about limit bytes to be written now: they are owed.
-func (l *lane) send(limit int) []outgoing {
+// send appends messages of about limit bytes to dst, to be written now: they are owed.
+func (l *lane) send(dst []outgoing, limit int) []outgoing {
+	waiting := l.out.all()[l.owed:]
 	n, bytes := 0, 0
-	for n < len(l.waiting) && bytes < limit {
-		bytes += l.waiting[n].bytes + maxHead
+	for n < len(waiting) && bytes < limit {
+		bytes += waiting[n].bytes + maxHead
 		n++
 	}
-	sent := slices.Clone(l.waiting[:n])
-	l.waiting = slices.Delete(l.waiting, 0, n)
-	l.owed = append(l.owed, sent...)
-	return sent
+	l.owed += n
+	return append(dst, waiting[:n]...)
 }
 
-// read settles the oldest n of what is owed.
-func (l *lane) read(n int) (settled []settlement) {
-	for _, o := range l.owed[:n] {
+// read settles the oldest n of what is owed, and appends that to dst.
+func (l *lane) read(dst []settlement, n int) []settlement {
+	for _, o := range l.out.all()[:n] {
 		l.outBytes -= o.bytes
-		settled = append(settled, settlement{o, handed})
+		dst = append(dst, settlement{o, handed})
 	}
-	l.owed = slices.Delete(l.owed, 0, n)
-	return settled
+	l.owed -= n
+	l.out.drop(n)
+	return dst
 }
 
 // giveUp empties the outgoing queue, or of a lane that stands and keeps what waits only what was written.
 func (l *lane) giveUp(keep bool) (settled []settlement) {
-	for _, o := range l.owed {
-		settled = append(settled, settlement{o, doubtful})
+	for i, o := range l.out.all() {
+		f := unsent
+		if i < l.owed {
+			f = doubtful
+		} else if keep {
+			break
+		}
+		settled = append(settled, settlement{o, f})
 		l.outBytes -= o.bytes
 	}
-	l.owed = nil
-	if keep {
-		return settled
-	}
-	for _, o := range l.waiting {
-		settled = append(settled, settlement{o, unsent})
-		l.outBytes -= o.bytes
-	}
-	l.waiting = nil
+	l.out.drop(len(settled))
+	l.owed = 0
 	return settled
 }
 
 // give queues messages that came.
 func (l *lane) give(ms []message) {
-	l.in = append(l.in, ms...)
+	l.in.push(ms...)
 	for _, m := range ms {
 		l.inBytes += m.size()
 	}
@@ -123,16 +139,13 @@ func (l *lane) give(ms []message) {
 
 // take takes the oldest message that came.
 func (l *lane) take() message {
-	m := l.in[0]
-	l.in = l.in[1:]
+	m := l.in.all()[0]
+	l.in.drop(1)
 	l.inBytes -= m.size()
-	if len(l.in) == 0 {
-		l.in = nil
-	}
 	return m
 }
 
 // brimming reports whether no more may come.
 func (l *lane) brimming(e *Endpoint) bool {
-	return len(l.in) >= e.Queue || l.inBytes >= e.QueueBytes
+	return l.in.len() >= e.Queue || l.inBytes >= e.QueueBytes
 }

@@ -38,57 +38,63 @@ func (p *puller) shut() error { return p.push.Close() }
 
 func (p *puller) work(ctx context.Context) error {
 	var batch []arrival
+	room := make([]socket.Message, takeAtOnce)
+	ms := make([]*socket.Message, takeAtOnce)
+	for i := range room {
+		ms[i] = &room[i]
+	}
 	for {
 		var err error
 		if batch, err = p.hub.take(ctx, batch[:0], takeAtOnce); err != nil {
 			return err
 		}
-		for _, a := range batch {
-			if err := p.hub.accept(ctx, a.message, p.send); err != nil {
-				return err
-			}
+		for i, a := range batch {
+			room[i].Body = Join(a.message...)
+		}
+		// At level durable it does not wait for the disk: nobody would hear of it, and the queue is in order either way.
+		if err := p.hub.accept(ctx, len(batch), func(from int) (int, error) {
+			seqs, err := p.push.PostBatch(ctx, ms[from:len(batch)])
+			return len(seqs), err
+		}); err != nil {
+			return err
 		}
 		clear(batch)
+		clear(room[:len(batch)])
 	}
 }
 
-// send gives a message to the mesh. At level durable it does not wait for the disk: nobody would hear of it, and the
-// queue is in order either way.
-func (p *puller) send(ctx context.Context, m message) error {
-	body := &socket.Message{Body: Join(m...)}
-	_, _, err := p.push.PostWith(ctx, body, func(*spool.Change) {})
-	if errors.Is(err, socket.ErrNotDurable) {
-		_, err = p.push.SendMessage(ctx, body)
-	}
-	return err
-}
-
-// accept brings a message of a peer into the mesh by send. While the disk has no room it waits, and so do the peers. What
-// the mesh does not want is dropped and counted; an error is the end.
-func (h *hub) accept(ctx context.Context, m message, send func(context.Context, message) error) error {
-	for waiting := false; ; waiting = true {
-		err := send(ctx, m)
+// accept brings n messages of peers into the mesh by send, which begins with the one it is told and says how many it has
+// sent. While the disk has no room it waits, and so do the peers. What the mesh does not want is dropped and counted; an
+// error is the end.
+func (h *hub) accept(ctx context.Context, n int, send func(from int) (int, error)) error {
+	for at, waiting := 0, false; at < n; {
+		sent, err := send(at)
+		if at += sent; sent > 0 {
+			waiting = false
+		}
 		switch {
 		case err == nil:
-			return nil
 		case errors.Is(err, spool.ErrSpoolFull):
 			if !waiting {
 				h.stall()
 			}
+			waiting = true
 			select {
 			case <-time.After(fullRetry):
 				continue
 			case <-ctx.Done():
 			}
-			h.count(DropShutdown)
+			h.count(DropShutdown, n-at)
 			return context.Cause(ctx)
 		case errors.Is(err, socket.ErrTooLarge), errors.Is(err, socket.ErrQueueFull):
-			h.count(DropRefused)
-			return nil
+			h.count(DropRefused, 1)
+			at, waiting = at+1, false
+		default:
+			h.count(DropShutdown, n-at)
+			return err
 		}
-		h.count(DropShutdown)
-		return err
 	}
+	return nil
 }
 
 func (h *hub) stall() {
@@ -122,7 +128,9 @@ func newPusher(n *node.Node, h *hub) (*pusher, error) {
 			}
 		}
 	}
-	return &pusher{hub: h, pull: pull}, nil
+	p := &pusher{hub: h, pull: pull}
+	h.settle = p.settle
+	return p, nil
 }
 
 func (p *pusher) rest() {
@@ -142,27 +150,43 @@ func (p *pusher) work(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() { p.reassign(ctx) })
+	var ms [takeAtOnce]*socket.Message
+	var os []outgoing
 	for {
-		m, err := p.pull.Recv(ctx)
+		room, bytes := p.hub.room() // what finds none is not taken from other pullers
+		n, err := p.pull.RecvBatch(ctx, ms[:min(room, len(ms))], bytes)
 		if err != nil {
 			return err
 		}
-		if err := p.assign(ctx, m); err != nil {
+		os = appendOutgoing(os[:0], ms[:n])
+		if err := p.assign(ctx, os, ms[:n]); err != nil {
 			return err
 		}
+		clear(os)
+		clear(ms[:n])
 	}
 }
 
-// assign queues a message for a peer, or gives it back while there is none.
-func (p *pusher) assign(ctx context.Context, m *socket.Message) error {
-	err := p.hub.assign(ctx, p.outgoing(m), p.hub.end.Profile == Durable)
-	switch {
-	case errors.Is(err, errNoPeer):
-		return m.Nack(errNoPeer)
-	case err == nil && p.hub.end.Profile == Classic: // it stands in the peer's queue
-		return m.Ack()
+// assign queues messages for peers, or gives them back while there is none.
+func (p *pusher) assign(ctx context.Context, os []outgoing, ms []*socket.Message) error {
+	n, err := p.hub.assign(ctx, os, p.hub.end.Profile == Durable)
+	if p.hub.end.Profile == Classic { // they stand in the peer's queue
+		err = errors.Join(err, patterns.AckAll(ms[:n]))
+	}
+	if errors.Is(err, errNoPeer) {
+		return nackAll(ms[n:], errNoPeer)
 	}
 	return err
+}
+
+// nackAll gives messages back.
+func nackAll(ms []*socket.Message, cause error) (first error) {
+	for _, m := range ms {
+		if err := m.Nack(cause); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // reassign gives what was not sent to other peers, until ctx ends.
@@ -172,12 +196,10 @@ func (p *pusher) reassign(ctx context.Context) {
 		again, wait := p.again, p.came.Wait()
 		p.again = nil
 		p.mu.Unlock()
-		for _, m := range again {
-			if err := p.assign(ctx, m); err != nil {
+		if len(again) > 0 {
+			if err := p.assign(ctx, appendOutgoing(nil, again), again); err != nil {
 				return // the socket closes: what was not answered goes elsewhere
 			}
-		}
-		if len(again) > 0 {
 			continue
 		}
 		select {
@@ -188,34 +210,37 @@ func (p *pusher) reassign(ctx context.Context) {
 	}
 }
 
-// outgoing makes what is queued for a peer of a message of the mesh.
-func (p *pusher) outgoing(m *socket.Message) outgoing {
-	o := outgoing{message: Split(m.Body), bytes: len(m.Body)}
-	if p.hub.end.Profile == Classic {
-		o.settle = func(f fate) {
-			if f != handed {
-				p.hub.count(DropPeerGone)
-			}
+// appendOutgoing makes what is queued for peers of messages of the mesh.
+func appendOutgoing(dst []outgoing, ms []*socket.Message) []outgoing {
+	single := make([][]byte, len(ms)) // most messages are of one part: one allocation for all of those
+	for i, m := range ms {
+		parts, ok := split(m.Body)
+		if !ok {
+			single[i] = m.Body
+			parts = single[i : i+1 : i+1]
 		}
-		return o
+		dst = append(dst, outgoing{message: parts, bytes: len(m.Body), of: m})
 	}
-	o.settle = func(f fate) { p.settle(m, f) }
-	return o
+	return dst
 }
 
-// settle answers a message once its fate at the peer is known. After the socket has closed there is nobody to answer: the
-// message goes elsewhere.
-func (p *pusher) settle(m *socket.Message, f fate) {
+// settle answers messages once their fate at the peer is known. After the socket has closed there is nobody to answer: they
+// go elsewhere.
+func (p *pusher) settle(ms []*socket.Message, f fate) {
 	var err error
-	switch f {
-	case handed:
-		err = m.Ack()
-	case doubtful:
-		err = m.Nack(errPeerLeft)
-	case unsent:
+	switch {
+	case p.hub.end.Profile == Classic: // they are answered
+		if f != handed {
+			p.hub.count(DropPeerGone, len(ms))
+		}
+	case f == handed:
+		err = patterns.AckAll(ms)
+	case f == doubtful:
+		err = nackAll(ms, errPeerLeft)
+	case f == unsent:
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.again = append(p.again, m)
+		p.again = append(p.again, ms...)
 		p.came.Fire()
 	}
 	if err != nil && !errors.Is(err, socket.ErrClosed) {

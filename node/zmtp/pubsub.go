@@ -119,7 +119,7 @@ func (p *publisher) spread(m *socket.Message) {
 	}
 	o.settle = func(f fate) {
 		if f != handed {
-			h.count(DropPeerGone)
+			h.count(DropPeerGone, 1)
 		}
 		if h.end.Profile == Durable {
 			done()
@@ -234,18 +234,16 @@ func (s *subscriber) work(ctx context.Context) error {
 		if batch, err = s.hub.take(ctx, batch[:0], takeAtOnce); err != nil {
 			return err
 		}
-		for _, a := range batch {
-			if err := s.hub.accept(ctx, a.message, s.publish); err != nil {
-				return err
+		if err := s.hub.accept(ctx, len(batch), func(from int) (sent int, err error) {
+			if _, err = s.pub.PublishMessage(ctx, Publication(batch[from].message...)); err == nil {
+				sent = 1
 			}
+			return sent, err
+		}); err != nil {
+			return err
 		}
 		clear(batch)
 	}
-}
-
-func (s *subscriber) publish(ctx context.Context, m message) error {
-	_, err := s.pub.PublishMessage(ctx, Publication(m...))
-	return err
 }
 
 // relay sends upstream what the mesh says: subscriptions, and messages to all peers.

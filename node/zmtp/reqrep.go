@@ -81,7 +81,7 @@ func (a *asker) ask(ctx context.Context, r arrival) {
 	envelope, data, delimited := unwrap(r.message)
 	if !delimited {
 		if h.end.Type == REP {
-			h.count(DropMalformed)
+			h.count(DropMalformed, 1)
 			return
 		}
 		data = r.message // a DEALER may do without
@@ -104,7 +104,7 @@ func (a *asker) ask(ctx context.Context, r arrival) {
 			answer = h.end.ErrorReply(err)
 		}
 		if len(answer) == 0 {
-			h.count(DropRequestFail)
+			h.count(DropRequestFail, 1)
 			return
 		}
 	}
@@ -113,7 +113,7 @@ func (a *asker) ask(ctx context.Context, r arrival) {
 	}
 	h.reply(r.from, who, outgoing{message: answer, bytes: message(answer).size(), settle: func(f fate) {
 		if f != handed {
-			h.count(DropPeerGone)
+			h.count(DropPeerGone, 1)
 		}
 	}})
 }
@@ -254,7 +254,7 @@ func (a *answerer) question(ctx context.Context, data [][]byte) (message, error)
 		envelope = [][]byte{binary.BigEndian.AppendUint64(nil, id)}
 	}
 	o := outgoing{message: wrap(envelope, data), bytes: message(data).size(), settle: func(f fate) { a.settled(q, f) }}
-	l, err := h.assignTo(ctx, o, false, &q.lane)
+	l, err := h.assignTo(ctx, o, &q.lane)
 	if err != nil {
 		return nil, err
 	}

@@ -164,7 +164,7 @@ func askingTakesTurns(kind Type) func(*testing.T, Profile) {
 			if first < 0 { // whoever is first, it goes on in turns
 				l.await("it is sent", func(s Stats) bool { return s.Sent == 1 })
 				for i, lane := range l.b.runs[0].hub.lanes {
-					if len(lane.owed) > 0 || l.b.runs[0].hub.turn == i+1 {
+					if lane.owed > 0 || l.b.runs[0].hub.turn == i+1 {
 						first = i
 					}
 				}

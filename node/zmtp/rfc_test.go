@@ -225,6 +225,19 @@ func (p *peer) expect(parts ...string) {
 	}
 }
 
+// confirmed reads on, and so answers PINGs, until the bridge knows of so many messages that they were read.
+func (p *peer) confirmed(n uint64) {
+	p.Helper()
+	for until := time.Now().Add(patience); p.stats().Confirmed < n; {
+		if time.Now().After(until) {
+			p.Fatalf("never: %d messages are confirmed; %+v", n, p.stats())
+		}
+		if err := p.poll(time.Millisecond); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			p.Fatal(err)
+		}
+	}
+}
+
 // silent checks that no message comes.
 func (p *peer) silent() {
 	p.Helper()

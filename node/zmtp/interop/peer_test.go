@@ -138,6 +138,23 @@ func (p *program) kill() {
 	})
 }
 
+// finish ends the program's input, waits for its end, and returns the processor time that it took.
+func (p *program) finish() (cpu time.Duration) {
+	p.t.Helper()
+	p.once.Do(func() {
+		overdue := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // Wait tells
+		defer overdue.Stop()
+		err := p.stdin.Close()
+		for range p.lines { // Wait must come after the last read
+		}
+		if err = errors.Join(err, p.cmd.Wait()); err != nil {
+			p.t.Errorf("%s: %v", p.cmd.Path, err)
+		}
+		cpu = p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+	})
+	return cpu
+}
+
 // line waits for the next line that the program prints.
 func (p *program) line() string {
 	p.t.Helper()

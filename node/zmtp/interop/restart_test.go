@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"testing"
@@ -21,14 +22,19 @@ import (
 // childSpec is the environment variable that makes this test binary a process with a node and a bridge.
 const childSpec = "PEERMESH_ZMTP_CHILD"
 
+// childProfile names a folder for the CPU profiles of such processes, for "go tool pprof".
+const childProfile = "ZMTP_PROFILE"
+
 type childConfig struct {
-	Dir, Mesh, Peer string
+	Dir, Mesh, Peer string // without a Dir: level memory
 	Bind            string
 	Type            zmtp.Type
+	Messages        int // so many go through the bridge to this process, or from it: of the benchmark; 0: none
 }
 
 // child is a sidecar of its own process: it says "up", and lives until its input ends.
 func child(spec string) {
+	defer profile(os.Getenv(childProfile))()
 	var cfg childConfig
 	check(json.Unmarshal([]byte(spec), &cfg))
 	n, err := node.Open(context.Background(), node.Config{
@@ -38,10 +44,27 @@ func child(spec string) {
 	b, err := zmtp.New(n, zmtp.Config{Endpoints: []zmtp.Endpoint{{Bind: cfg.Bind, Type: cfg.Type, Name: "jobs"}}})
 	check(err)
 	fmt.Println("up")
+	if cfg.Messages > 0 {
+		check(exchange(n, cfg))
+	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	check(err)
 	check(b.Close())
 	check(n.Close())
+}
+
+// profile leaves a CPU profile in a new file of dir, unless that is empty, when the function that it returns is called.
+func profile(dir string) (end func()) {
+	if dir == "" {
+		return func() {}
+	}
+	f, err := os.CreateTemp(dir, "bridge-*.cpu")
+	check(err)
+	check(pprof.StartCPUProfile(f))
+	return func() {
+		pprof.StopCPUProfile()
+		check(f.Close())
+	}
 }
 
 func check(err error) {
@@ -51,16 +74,36 @@ func check(err error) {
 	}
 }
 
-// sidecar starts a child whose node knows of n.
+// exchange takes the benchmark's messages, or sends them, and says so as the programs do.
+func exchange(n *node.Node, cfg childConfig) error {
+	if cfg.Type == zmtp.PUSH {
+		if err := pushAll(context.Background(), n, cfg.Messages); err != nil {
+			return err
+		}
+	} else {
+		if err := pullAll(context.Background(), n, cfg.Messages, func() { fmt.Println("first") }); err != nil {
+			return err
+		}
+		fmt.Println("got")
+	}
+	fmt.Println("settled")
+	return nil
+}
+
+// sidecar starts a child whose node knows of n, and keeps its state in dir.
 func sidecar(t *testing.T, n *node.Node, dir string, e zmtp.Endpoint) *program {
 	t.Helper()
-	file := filepath.Join(dir, "mesh")
-	if err := os.WriteFile(file, credential(), 0o600); err != nil {
+	return launch(t, n, dir, childConfig{Dir: filepath.Join(dir, "state"), Bind: e.Bind, Type: e.Type})
+}
+
+// launch starts a child whose node knows of n; the credential of the mesh goes to dir.
+func launch(t testing.TB, n *node.Node, dir string, cfg childConfig) *program {
+	t.Helper()
+	cfg.Mesh, cfg.Peer = filepath.Join(dir, "mesh"), n.Addr().String()
+	if err := os.WriteFile(cfg.Mesh, credential(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := json.Marshal(childConfig{
-		Dir: filepath.Join(dir, "state"), Mesh: file, Peer: n.Addr().String(), Bind: e.Bind, Type: e.Type,
-	})
+	spec, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
