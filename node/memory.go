@@ -67,7 +67,7 @@ func (s SocketInfo) key() string { return strconv.Itoa(int(s.Kind)) + s.Name + "
 // done.
 func (s SocketInfo) work() insight.Work {
 	if r := s.Receiver; r != nil {
-		return insight.Work{Owed: r.Begun, Over: r.Done + r.Nacked}
+		return insight.Work{Owed: r.Begun, Over: r.Done + r.Nacked + r.Released}
 	}
 	l := s.Sender.Ledger
 	over := l.Done + l.Dead + l.Expired

@@ -6,7 +6,7 @@ import (
 	"peermesh/patterns"
 )
 
-// Tx is what a function that Node.Tx runs may do: Ack, Send, Put and Get.
+// Tx is what a function that Node.Tx runs may do: Ack, Send, Post, Put, PutSeq and Get.
 type Tx = patterns.Tx
 
 // Tx runs f and brings what it asks for to the disk in one write: acks of messages that

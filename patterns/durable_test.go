@@ -350,3 +350,35 @@ func TestWhatWasNeverThereIsNotFlagged(t *testing.T) {
 		same(t, "received", takeAll(t, r, 9), counted(2, 10))
 	})
 }
+
+// The sender dies between the message's release and its next delivery; nothing of MaxDeliver is used up in either life.
+func TestAReleasedMessageOutlivesItsSenderFlagged(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b := newKept(t, 'a', t.TempDir()), newKept(t, 'b', t.TempDir())
+		s, r := a.push(MaxDeliver(2)), b.pull()
+		l := connect(a.node, s, b.node, r)
+		ready(t, s, 1)
+		send(t, s, "a")
+		for range 3 {
+			m := recv(t, r, "a")
+			r.Pause()
+			if err := m.Release(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			a2 := a.killed()
+			l.part()
+			time.Sleep(redial + 10*time.Millisecond)
+			a, s = a2, a2.push(MaxDeliver(2))
+			l = connect(a.node, s, b.node, r)
+			r.Resume()
+		}
+		m := recv(t, r, "a")
+		equal(t, "redelivered", m.Redelivered(), true)
+		m.Ack()
+		if err := s.Flush(long(t)); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "dead", balanced(t, s).Dead, 0)
+	})
+}

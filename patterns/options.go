@@ -456,7 +456,7 @@ func OnDone(f func(*socket.Message)) Option {
 	return Option{"OnDone", receivers, func(s *settings) error { s.onDone = f; return nil }}
 }
 
-// OnNack is called when a message was given back by its handler. It must not block.
+// OnNack is called when a message was given back by its handler, with Nack or Release. It must not block.
 func OnNack(f func(*socket.Message)) Option {
 	return Option{"OnNack", kinds(wire.Pull, wire.Sub), func(s *settings) error { s.onNack = f; return nil }}
 }

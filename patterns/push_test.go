@@ -424,6 +424,44 @@ func TestAFailureCountsOnceHoweverOftenThePipeIsCut(t *testing.T) {
 	})
 }
 
+func TestAReleasedMessageGoesElsewhereFirstAndFlaggedAndUsesNothingUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, rs, ls := line(t, 2, []Option{MaxDeliver(1)}, []Option{Prefetch(1)})
+		rs[1].Pause()
+		synctest.Wait()
+		send(t, s, "a", "b")
+		for range 5 {
+			if err := recv(t, rs[0], "a").Release(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			ls[0].cut()
+			time.Sleep(redial + 10*time.Millisecond)
+		}
+		m := recv(t, rs[0], "a")
+		rs[0].Pause()
+		if err := m.Release(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		rs[1].Resume()
+		m = recv(t, rs[1], "a")
+		equal(t, "redelivered", m.Redelivered(), true)
+		equal(t, "attempt", m.Attempt(), 7)
+		m.Ack()
+		m = recv(t, rs[1], "b")
+		equal(t, "b was never begun: redelivered", m.Redelivered(), false)
+		m.Ack()
+		if err := s.Flush(long(t)); err != nil {
+			t.Fatal(err)
+		}
+		l := balanced(t, s)
+		equal(t, "done", l.Done, 2)
+		equal(t, "dead", l.Dead, 0)
+		equal(t, "released", rs[0].Stats().Released, 6)
+	})
+}
+
 func TestAHandlerThatTakesTooLongGivesItsMessageBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, rs, _ := line(t, 1, []Option{MaxDeliver(2)}, []Option{HandlerTimeout(time.Second)})

@@ -2,6 +2,7 @@ package patterns
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"peermesh/internal/wire"
@@ -22,8 +23,11 @@ func NewRep(env Env, name string, opts ...Option) (*Rep, error) {
 }
 
 // ReplyFunc answers a request. Its context ends at the request's deadline and when
-// the requester gives up. An error becomes the requester's *RemoteError; its text,
-// cut to the message limit, is all that travels.
+// the requester gives up. An error becomes the requester's *RemoteError: the request was
+// executed once. A handler that cannot tell, say because the program that it has handed the
+// request to is lost, returns an error that matches ErrIndeterminate, and one that has
+// done nothing and will not returns NotExecuted; the requester's error matches the same. Of any of
+// them the text is all that travels; one that is longer than a message may be is replaced.
 type ReplyFunc func(ctx context.Context, m *socket.Message) ([]byte, error)
 
 // deadlineSlack lets the requester's clock decide first: what it calls indeterminate
@@ -40,9 +44,37 @@ func (r *Rep) ServeRequests(ctx context.Context, handler ReplyFunc) error {
 		return r.box.Requests(ctx, deadlineSlack, func(ctx context.Context, m *socket.Message) (socket.Outcome, []byte) {
 			body, err := handler(ctx, m)
 			if err != nil {
-				return wire.Error, []byte(err.Error())
+				return verdict(err), []byte(err.Error())
 			}
 			return wire.OK, body
 		})
 	})
+}
+
+// NotExecuted makes of a cause the error of a ReplyFunc for a request of which nothing was
+// executed, nor will be: the requester's matches ErrNotExecuted, and it may ask again, here or
+// elsewhere. To have the mesh do that, Release the message instead. ErrNotExecuted itself does not say so: in a handler that makes requests
+// of its own it is the outcome of one of those.
+func NotExecuted(cause error) error {
+	if cause == nil {
+		cause = ErrNotExecuted
+	}
+	return &notExecuted{cause}
+}
+
+type notExecuted struct{ cause error }
+
+func (e *notExecuted) Error() string { return e.cause.Error() }
+
+func (e *notExecuted) Unwrap() []error { return []error{ErrNotExecuted, e.cause} }
+
+// verdict is what a handler's error says of its request. What says the least counts.
+func verdict(err error) socket.Outcome {
+	switch not := (*notExecuted)(nil); {
+	case errors.Is(err, ErrIndeterminate):
+		return wire.Indeterminate
+	case errors.As(err, &not):
+		return wire.Failed
+	}
+	return wire.Error
 }

@@ -48,7 +48,8 @@ func (r *Req) over(c *call) {
 }
 
 // ErrIndeterminate is a request that may or may not have been executed: its replier
-// or the link to it was lost, or its deadline passed while it was there.
+// or the link to it was lost, its deadline passed while it was there, or its handler could not
+// tell. One that is idempotent may be asked again.
 var ErrIndeterminate = errors.New("patterns: outcome indeterminate: the request may have been executed")
 
 // ErrNotExecuted is a request that certainly was not executed.
@@ -216,12 +217,10 @@ func (r *Req) giveUp(seq uint64, c *call) {
 // settledOne notes the fate of a request that no reply settled. r.mu must be held.
 func (r *Req) settledOne(st ledger.Settlement) {
 	c := r.waiting[st.Seq]
-	if c == nil {
+	if c == nil || st.Replied { // OnReply follows, in the same critical section
 		return
 	}
 	switch st.State {
-	case ledger.Done: // OnReply follows, in the same critical section
-		return
 	case ledger.Expired:
 		c.outcome, c.expired = wire.Failed, true
 	case ledger.Indeterminate:

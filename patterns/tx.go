@@ -3,6 +3,7 @@ package patterns
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,21 +43,26 @@ type Tx struct {
 	ops    int
 	acks   socket.Acks
 	sends  []txSend
-	bytes  int               // of them
-	values map[string][]byte // nil: deleted
-	size   int               // of them and their keys
+	bytes  int                 // of them
+	values map[string][]byte   // nil: deleted
+	seqs   map[string]*Receipt // of values that end with the seq of a message
+	size   int                 // of them and their keys
 }
 
 type txSend struct {
 	push     *Push
 	prepared socket.Prepared
 	message  *socket.Message
+	receipt  *Receipt // nil: nobody asked for one
 }
 
 // ErrTxPush is a Push by which a transaction cannot send.
 var ErrTxPush = errors.New("patterns: not a durable Push of this node")
 
-var errTxOver = errors.New("patterns: the transaction's function has returned")
+var (
+	errTxOver    = errors.New("patterns: the transaction's function has returned")
+	errTxReceipt = errors.New("the receipt is not of a message that this transaction sends")
+)
 
 // Run is Node.Tx.
 func (t *Txs) Run(ctx context.Context, f func(*Tx) error) error {
@@ -86,7 +92,7 @@ func (t *Txs) stage(ctx context.Context, f func(*Tx) error) (spool.Group, error)
 		return 0, context.Cause(ctx)
 	}
 	defer func() { t.turn <- struct{}{} }()
-	tx := &Tx{env: t.env, values: map[string][]byte{}}
+	tx := &Tx{env: t.env, values: map[string][]byte{}, seqs: map[string]*Receipt{}}
 	defer func() { tx.over = true }()
 	if err := f(tx); err != nil {
 		return 0, err
@@ -146,10 +152,20 @@ func (tx *Tx) Ack(m *socket.Message) error {
 // Send sends m, of which it makes a copy, by p, a durable Push of this node, when the
 // transaction is on disk. All messages of one transaction have at most 64 MiB.
 func (tx *Tx) Send(p *Push, m *socket.Message) error {
-	return tx.add(func() error { return tx.send(p, m) })
+	return tx.add(func() error { return tx.send(p, m, nil) })
 }
 
-func (tx *Tx) send(p *Push, m *socket.Message) error {
+// Post is Send, and the receipt tells what becomes of the message. Its Seq is there when Node.Tx returns nil, or an
+// error that matches socket.ErrUnknown; after any other error there is no such message.
+func (tx *Tx) Post(p *Push, m *socket.Message) (*Receipt, error) {
+	r := &Receipt{Stream: p.stream}
+	if err := tx.add(func() error { return tx.send(p, m, r) }); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (tx *Tx) send(p *Push, m *socket.Message, r *Receipt) error {
 	if p.journal == nil || p.journal.store != tx.env.Store {
 		return fmt.Errorf("%w: %q", ErrTxPush, p.name)
 	}
@@ -162,7 +178,7 @@ func (tx *Tx) send(p *Push, m *socket.Message) error {
 		return fmt.Errorf("%w: messages of %d bytes, at most %d", socket.ErrTooLarge, tx.bytes, spool.MaxRecordSize)
 	}
 	own.Body = bytes.Clone(m.Body)
-	tx.sends = append(tx.sends, txSend{p, prepared, own})
+	tx.sends = append(tx.sends, txSend{p, prepared, own, r})
 	return nil
 }
 
@@ -177,6 +193,7 @@ func (tx *Tx) put(key string, value []byte) error {
 	if key == "" || len(key) > maxValueKey {
 		return fmt.Errorf("a key of %d bytes, allowed are 1 to %d", len(key), maxValueKey)
 	}
+	delete(tx.seqs, key)
 	if tx.size += len(key) + len(value); tx.size > MaxTxValues {
 		return fmt.Errorf("%w: values of %d bytes, at most %d", socket.ErrTooLarge, tx.size, MaxTxValues)
 	}
@@ -188,6 +205,21 @@ func (tx *Tx) put(key string, value []byte) error {
 }
 
 const maxValueKey = 1024
+
+// PutSeq gives key the value that begins with prefix and ends with the seq of a message that this transaction
+// sends, eight bytes big-endian, by the receipt of its Post. Until the end of the transaction those read as zero.
+func (tx *Tx) PutSeq(key string, prefix []byte, r *Receipt) error {
+	return tx.add(func() error {
+		if r == nil || !slices.ContainsFunc(tx.sends, func(s txSend) bool { return s.receipt == r }) {
+			return errTxReceipt
+		}
+		if err := tx.put(key, binary.BigEndian.AppendUint64(slices.Clip(prefix), 0)); err != nil {
+			return err
+		}
+		tx.seqs[key] = r
+		return nil
+	})
+}
 
 // Get returns a copy of the value of key as this transaction sees it: with what it has Put,
 // and after all that came before it. nil: there is none.
@@ -219,9 +251,16 @@ func (tx *Tx) stage() (spool.Group, error) {
 		return 0, err
 	}
 	for _, s := range tx.sends {
-		if _, err := s.push.journal.put(c, s.prepared, s.message, nil); err != nil {
+		if s.receipt != nil {
+			s.receipt.group, s.receipt.store = c.Group(), tx.env.Store
+		}
+		if _, err := s.push.journal.put(c, s.prepared, s.message, s.receipt); err != nil {
 			return 0, err // the store failed: the change comes to nothing
 		}
+	}
+	for key, r := range tx.seqs {
+		value := tx.values[key]
+		binary.BigEndian.PutUint64(value[len(value)-8:], r.Seq)
 	}
 	for _, key := range slices.Sorted(maps.Keys(tx.values)) {
 		c.Put(valueKey(tx.env, key), tx.values[key])

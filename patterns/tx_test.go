@@ -83,6 +83,47 @@ func TestATransactionAcksSendsAndPutsTogether(t *testing.T) {
 	})
 }
 
+func TestATransactionTellsAndKeepsTheNumbersOfItsMessages(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b := newKept(t, 'a', t.TempDir()), newKept(t, 'b', t.TempDir())
+		s, r, _ := queue(a, b)
+		send(t, s, "before")
+		txs := a.txs()
+		var first, second *Receipt
+		commits(t, txs, func(tx *Tx) (err error) {
+			first, err = tx.Post(s, &socket.Message{Body: []byte("first")})
+			tx.Send(s, &socket.Message{Body: []byte("in between")})
+			second, _ = tx.Post(s, &socket.Message{Body: []byte("second")})
+			tx.PutSeq("second", []byte("at "), second)
+			same(t, "Get before the number is known", string(tx.Get("second")), "at \x00\x00\x00\x00\x00\x00\x00\x00")
+			tx.PutSeq("first", nil, first)
+			tx.PutSeq("gone", nil, first)
+			tx.Put("gone", []byte("replaced"))
+			return err
+		})
+		same(t, "seqs", []uint64{first.Seq, second.Seq}, []uint64{2, 4})
+		check := func(txs *Txs) {
+			same(t, "first", value(t, txs, "first"), "\x00\x00\x00\x00\x00\x00\x00\x02")
+			same(t, "second", value(t, txs, "second"), "at \x00\x00\x00\x00\x00\x00\x00\x04")
+			same(t, "gone", value(t, txs, "gone"), "replaced")
+		}
+		check(txs)
+		for _, body := range []string{"before", "first", "in between", "second"} {
+			m := recv(t, r, body)
+			if body == "second" {
+				equal(t, "seq", m.Seq(), second.Seq)
+			}
+			m.Ack()
+		}
+		fate, err := second.Wait(long(t))
+		same(t, "fate", fmt.Sprint(fate.State, " ", fate.Seq, " ", err), "done 4 <nil>")
+		if err := txs.Run(long(t), func(tx *Tx) error { return tx.PutSeq("first", nil, second) }); !errors.Is(err, errTxReceipt) {
+			t.Errorf("a receipt of another transaction: %v", err)
+		}
+		check(a.killed().txs())
+	})
+}
+
 func TestAFailedTransactionDoesNothing(t *testing.T) {
 	boom := errors.New("boom")
 	for _, test := range []struct {

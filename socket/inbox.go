@@ -93,6 +93,7 @@ type InboxStats struct {
 	Done        uint64
 	Nacked      uint64
 	Returned    uint64 // given back unbegun
+	Released    uint64 // given back begun, see Message.Release
 	Expired     uint64 // TTL ran out here, before it was begun
 	Duplicates  uint64 // dropped: held or done here already
 	Redelivered uint64 // delivered with the flag
@@ -513,7 +514,11 @@ func (b *Inbox) nack(m *Message, reason wire.NackReason, delay time.Duration, te
 		return err
 	}
 	st := m.in
-	b.stats.Nacked++
+	if reason == wire.NackReleased {
+		b.stats.Released++
+	} else {
+		b.stats.Nacked++
+	}
 	if st.level != BestEffort {
 		st.nacks[m.seq] = &nacked{edition: m.edition, reason: reason, delay: delay, text: text}
 		st.gone.Remove(m.seq, m.seq) // if it was in a gap it is a hole now

@@ -505,6 +505,96 @@ func TestANackIsToldAgainOnTheNextPipe(t *testing.T) {
 	})
 }
 
+// Were it not here as long as nobody knows whether that was read, its next delivery would not be flagged.
+func TestAReleasedMessageIsHeldUntilThatWasCertainlyRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var back []uint64
+		b := newInbox(t, wire.Pull, func(c *InboxConfig) { c.OnNack = func(m *Message) { back = append(back, m.Seq()) } })
+		s := newSource('s', wire.Push)
+		f, _ := s.attach(t, b)
+		f.say(data(1, "a"), data(2, "b"), number(wire.TypeRenewed, 1))
+		m, other := recv(t, b, "a"), recv(t, b, "b")
+		f.hear()
+		if err := errors.Join(m.Release(), m.Release(), m.Ack()); err != nil {
+			t.Fatal(err)
+		}
+		n := parsed(t, wire.ParseNack, f.one(wire.TypeNack))
+		same(t, "NACK", n, wire.Nack{Reason: wire.NackReleased, Edition: s.Edition, Ranges: spans(1)})
+		f.cut()
+		f, a := s.attach(t, b)
+		same(t, "held", a.Held, fmt.Sprintf("[{%d [{1 2}]}]", s.Edition))
+		f.cut()
+		f = s.open(t, b)
+		same(t, "told again", told(t, f.hear(), wire.TypeNack, wire.NackReleased), []uint64{1})
+		time.Sleep(RenewEvery)
+		f.say(number(wire.TypeRenewed, 1))
+		f.alive()
+		f.cut()
+		_, a = s.attach(t, b)
+		same(t, "held after RENEWED", a.Held, []wire.EditionRanges{editionOf(s.Edition, 2)})
+		ack(t, other)
+		if err := other.Release(); err != nil {
+			t.Errorf("Release after Ack: %v", err)
+		}
+		same(t, "back", back, []uint64{1})
+		st := b.Stats()
+		same(t, "released, nacked, done, begun", []uint64{st.Released, st.Nacked, st.Done, uint64(st.Begun)}, []uint64{1, 0, 1, 0})
+	})
+}
+
+func TestAReleasedRequestIsNotHere(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newInbox(t, wire.Rep)
+		s := newRequester('s', 1<<20)
+		f, _ := s.attach(t, b)
+		f.say(data(1, "q"), data(2, "r"))
+		m, other := recv(t, b, "q"), recv(t, b, "r")
+		if err := errors.Join(m.Release(), m.Release(), b.Reply(m, wire.OK, nil)); err != nil {
+			t.Fatal(err)
+		}
+		fs := f.hear()
+		same(t, "given back", told(t, fs, wire.TypeNack, wire.NackReturned), []uint64{1})
+		same(t, "replies", replies(t, fs), []string(nil))
+		f.cut()
+		if err := other.Release(); err != nil {
+			t.Fatal(err)
+		}
+		_, a := s.attach(t, b)
+		same(t, "done", a.Done, []wire.EditionRanges(nil))
+		same(t, "held", a.Held, []wire.EditionRanges(nil))
+		same(t, "lost", a.Lost, []wire.EditionRanges(nil))
+		st := b.Stats()
+		same(t, "released, done, begun", []uint64{st.Released, st.Done, uint64(st.Begun)}, []uint64{2, 0, 0})
+	})
+}
+
+// Erased is that it was begun, so the next life has no doubt; one that died before says no more than it knows.
+func TestARequestThatWasReleasedIsNotHereInTheNextLifeEither(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := &shelf{}
+		b := replier(t, d)
+		s := careful('s')
+		f, _ := s.attach(t, b)
+		f.say(data(1, "q"), data(2, "r"))
+		m := starts(t, b, "q")
+		same(t, "on disk", d.requests(), "[1:0]")
+		if err := m.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Reply(starts(t, b, "r"), wire.OK, nil); err != nil { // what is erased goes along
+			t.Fatal(err)
+		}
+		same(t, "given back", told(t, f.hear(), wire.TypeNack, wire.NackReturned), []uint64{1})
+		same(t, "on disk", d.requests(), "[2:1]")
+	})
+}
+
+func TestWhatWasNotReceivedIsNotReleased(t *testing.T) {
+	if (&Message{}).Release() == nil {
+		t.Error("a message of one's own is released")
+	}
+}
+
 func TestRevokeDropsWhatIsQueuedAndCancelsWhatIsBegun(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newInbox(t, wire.Pull, func(c *InboxConfig) { c.Prefetch = 2 })

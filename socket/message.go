@@ -34,7 +34,7 @@ type Headers map[string]string
 
 // Message is what is sent and received. To send one, fill in Body and whichever of
 // the other fields are wanted. A received one also tells where it came from and is
-// answered with Ack or Nack. Body of a received message belongs to the receiver; it
+// answered with Ack, Nack or Release. Body of a received message belongs to the receiver; it
 // may pin up to 256 KiB of neighbouring messages in memory, so copy a small body
 // that is kept for long.
 type Message struct {
@@ -178,6 +178,26 @@ func (m *Message) NackAfter(cause error, delay time.Duration) error {
 		text = cause.Error()
 	}
 	return m.in.box.nack(m, wire.NackHandler, delay, text)
+}
+
+// Release gives the message back unhandled, which is no failure: it will be delivered again,
+// here or elsewhere, ahead of what waits behind it and flagged, and nothing of MaxDeliver is used
+// up. It is for a receiver that has begun a message and finds that it cannot handle any
+// now: the program that it works for is gone, or it is leaving. There is no back-off, so Pause the
+// socket first, or the message may come back at once, for ever. At level best effort the message is lost,
+// as with Nack. Like Ack it does not block, may be called from any goroutine, and is without
+// effect if the message was answered.
+//
+// A request may be released if nothing of it was executed, nor will be: it goes to another replier, or
+// comes again, as if it had not been begun here. What its handler returns is of no account then.
+func (m *Message) Release() error {
+	switch {
+	case m.delivery == nil:
+		return errNotReceived
+	case m.in.box.cfg.Kind == wire.Rep:
+		return m.in.box.handBack(m)
+	}
+	return m.in.box.nack(m, wire.NackReleased, 0, "")
 }
 
 // check holds what a user wants to send against the limits.

@@ -84,7 +84,10 @@ func (b *Inbox) Reply(m *Message, outcome Outcome, body []byte) error {
 func (b *Inbox) reply(m *Message, outcome Outcome, body []byte) (turn Turn, ok bool, err error) {
 	st := m.in
 	if most := st.maxReply(); len(body) > most {
-		outcome, body = wire.Error, fmt.Appendf(nil, "reply of %d bytes, at most %d", len(body), most)
+		body = fmt.Appendf(nil, "reply of %d bytes, at most %d", len(body), most)
+		if outcome == wire.OK {
+			outcome = wire.Error
+		}
 	}
 	ok, err = b.answerable(m)
 	if ok && st.storesReplies() {
@@ -112,6 +115,27 @@ func (b *Inbox) replied(m *Message, turn Turn, ok bool) {
 	if ok && b.cfg.OnDone != nil {
 		b.cfg.OnDone(m)
 	}
+}
+
+// handBack gives back a request that was begun and of which nothing was executed. Should the process die
+// before its STARTED is erased, the next life takes it for begun: less than is known now, and no lie.
+func (b *Inbox) handBack(m *Message) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ok, err := b.answerable(m)
+	if !ok || err != nil {
+		return err
+	}
+	st := m.in
+	b.stats.Released++
+	b.finish(m)
+	st.letGo(m)
+	st.erase(requestID{m.edition, m.seq}, 0)
+	if st.cur != nil {
+		st.cur.giveBack(m.edition, m.seq, wire.NackReturned)
+		st.cur.pipe.kick()
+	}
+	return nil
 }
 
 // replyStored: the reply is on disk and may be sent, or never will be.

@@ -159,7 +159,7 @@ func elsewhere(t *testing.T, it Item) (r *rig, a, b *Consumer) {
 }
 
 func TestAnAnswerOfAFormerHolderLeavesTheLeaseAlone(t *testing.T) {
-	for _, reason := range []wire.NackReason{wire.NackHandler, wire.NackReturned, wire.NackExpired, wire.NackTimeout, wire.NackCorrupt} {
+	for _, reason := range []wire.NackReason{wire.NackHandler, wire.NackReturned, wire.NackExpired, wire.NackTimeout, wire.NackCorrupt, wire.NackReleased} {
 		r, a, b := elsewhere(t, Item{})
 		r.nack(a, reason, 1)
 		want(t, fmt.Sprint("leases of b after a NACK ", reason), b.Leased(), 1)

@@ -409,7 +409,7 @@ func (l *Ledger) Reply(c *Consumer, edition, seq uint64, s State) (bool, error) 
 		return false, nil
 	}
 	l.revoke(e, c)
-	l.settle(e, Settlement{State: s, By: c.Who})
+	l.settle(e, Settlement{State: s, By: c.Who, Replied: true})
 	return true, nil
 }
 
@@ -462,6 +462,12 @@ func (l *Ledger) nack(e *entry, c *Consumer, n wire.Nack, now time.Time) {
 	e.begun = true
 	l.suspect(e, c, read)
 	if elsewhere || repeated {
+		return
+	}
+	if n.Reason == wire.NackReleased && !l.mode.AtMostOnce {
+		if e.state == Leased {
+			l.requeue(e)
+		}
 		return
 	}
 	e.deliveries++

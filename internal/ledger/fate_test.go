@@ -199,6 +199,40 @@ func TestReturnedMessagesAreNotFlaggedAndUseUpNothing(t *testing.T) {
 	want(t, "suspects", len(r.l.ring.at(0).suspects), 1)
 }
 
+func TestReleasedMessagesGoFirstAndFlaggedAndUseUpNothing(t *testing.T) {
+	r := newRig(t, Mode{MaxDeliver: 2, Backoff: time.Hour, MaxBackoff: time.Hour})
+	a := r.join("a", 1)
+	r.fill(2)
+	want(t, "first", flags(r.take(a)), "1")
+	for range 5 {
+		r.nack(a, wire.NackReleased, 1)
+		r.l.Credit(a, wire.Credit{Messages: a.sentMsgs + 1, Bytes: 1 << 40})
+		want(t, "again, ahead of 2", flags(r.take(a)), "1!")
+	}
+	want(t, "deliveries", r.l.ring.at(0).deliveries, uint32(0))
+	r.nack(a, wire.NackHandler, 1)
+	want(t, "deliveries after a failure", r.l.ring.at(0).deliveries, uint32(1))
+	want(t, "fate", r.fate(1), "owed")
+}
+
+// One that is executed at most once and was begun is not sent again, whatever the reason.
+func TestAReleasedRequestIsSentAgainOnlyIfItMayBeRepeated(t *testing.T) {
+	for _, once := range []bool{false, true} {
+		r := newRig(t, Mode{Requests: true, AtMostOnce: once})
+		a, b := r.join("a", 1), r.join("b", 0)
+		r.fill(1)
+		r.take(a)
+		r.nack(a, wire.NackReleased, 1)
+		r.l.Credit(b, wire.Credit{Messages: 1, Bytes: 1 << 40})
+		if again := flags(r.take(b)); once {
+			want(t, "once: sent again", again, "")
+			want(t, "once: fate", r.fates[1].State, Indeterminate)
+		} else {
+			want(t, "idempotent: sent again", again, "1!")
+		}
+	}
+}
+
 func TestALeaseEndsWithoutRenew(t *testing.T) {
 	r := newRig(t, Mode{})
 	a, b := r.join("a", 9), r.join("b", 0)

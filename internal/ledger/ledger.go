@@ -133,6 +133,8 @@ type Settlement struct {
 	By     Who    // of Done and Dead: the consumer
 	Text   string // of Dead: the last handler error
 
+	Replied bool // of a request: it was answered, whatever the answer says
+
 	Base                uint64 // as in Item
 	Record              []byte // of Dead: the message; nil otherwise
 	Attempt, Deliveries uint32

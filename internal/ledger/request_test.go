@@ -154,7 +154,7 @@ func TestAReplySettlesItsRequestOnce(t *testing.T) {
 	r.ask()
 	r.take(a)
 	want(t, "waited for", r.reply(a, 1, Done), true)
-	want(t, "settlement", r.fates[1], Settlement{Seq: 1, State: Done, By: a.Who, Base: 1, Attempt: 1})
+	want(t, "settlement", r.fates[1], Settlement{Seq: 1, State: Done, By: a.Who, Replied: true, Base: 1, Attempt: 1})
 	want(t, "repeated on a new pipe", r.reply(a, 1, Done), false)
 	want(t, "which is not late", r.l.Counts().LateDone, uint64(0))
 	want(t, "executed, outcome unknown", r.reply(a, 2, Indeterminate), true)

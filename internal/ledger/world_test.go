@@ -798,7 +798,11 @@ func (w *world) tellFailed(r *receiver, f *refusal) {
 	}
 	f.number, f.renew = r.cur.number, r.cur.renew+1
 	e := run(f.edition, f.seq)
-	w.tell(r, wire.AppendNack(nil, wire.Nack{Reason: wire.NackHandler, Edition: e.Edition, Ranges: e.Ranges}))
+	reason := wire.NackHandler
+	if f.seq%2 == 0 { // both are held until they were read
+		reason = wire.NackReleased
+	}
+	w.tell(r, wire.AppendNack(nil, wire.Nack{Reason: reason, Edition: e.Edition, Ranges: e.Ranges}))
 }
 
 func (w *world) end(r *receiver, n int) item {

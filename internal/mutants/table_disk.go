@@ -186,6 +186,16 @@ var viewing = []mutant{
 
 // Requests that may be executed only once, in memory and in all lives.
 var requesting = []mutant{
+	{"what a handler cannot tell is called executed", "once, cause 9", "patterns/rep.go",
+		"	case errors.Is(err, ErrIndeterminate):\n		return wire.Indeterminate\n	case errors.As", "	case errors.As", "patterns", "TestAHandlerSaysWhetherTheRequestWasExecuted"},
+	{"a handler's own request decides for its caller's", "once, invariant 11", "patterns/rep.go",
+		"	case errors.As(err, &not):\n", "	case errors.Is(err, ErrNotExecuted):\n		_ = not\n", "patterns", "TestAHandlerSaysWhetherTheRequestWasExecuted"},
+	{"an outcome with a long text becomes another", "once, cause 12", "socket/replies.go",
+		"		if outcome == wire.OK {\n", "		if true {\n", "patterns", "TestAHandlerSaysWhetherTheRequestWasExecuted"},
+	{"a released request stays begun on disk", "once-durable", "socket/replies.go",
+		"	st.erase(requestID{m.edition, m.seq}, 0)\n", "", "socket", "TestARequestThatWasReleasedIsNotHereInTheNextLifeEither"},
+	{"a reply's outcome is settled before its text is heard", "once", "patterns/req.go",
+		"	if c == nil || st.Replied {", "	if c == nil || st.Replied && st.State == ledger.Done {", "patterns", "TestAHandlerSaysWhetherTheRequestWasExecuted"},
 	{"a request in doubt is sent again", "once", "internal/ledger/consumer.go",
 		"	if l.mode.AtMostOnce && e.state != Leased && e.state != Waiting && e.doubt() {\n", "	if false {\n", "internal/ledger", "TestARequestInDoubt"},
 	{"a handler runs before STARTED is on disk", "once-durable, rule 5", "socket/replies.go",

@@ -247,7 +247,7 @@ var limits = []struct {
 	{"told", TypeTold, "\x00" + strings.Repeat("x", MaxTold+1), ErrTooLong},
 
 	{"nack reason 0", TypeNack, "\x00" + uv(0) + ed8 + uv(0) + str(""), ErrMalformed},
-	{"nack reason 6", TypeNack, "\x06" + uv(0) + ed8 + uv(0) + str(""), ErrMalformed},
+	{"nack reason 7", TypeNack, "\x07" + uv(0) + ed8 + uv(0) + str(""), ErrMalformed},
 	{"nack delay at the limit", TypeNack, "\x05" + uv(maxAge) + ed8 + uv(0) + str(""), nil},
 	{"nack delay", TypeNack, "\x05" + uv(maxAge+1) + ed8 + uv(0) + str(""), ErrTooLong},
 	{"nack text", TypeNack, "\x05" + uv(0) + ed8 + uv(0) + long(MaxReason+1), ErrTooLong},

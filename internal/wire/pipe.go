@@ -369,10 +369,11 @@ type NackReason uint8
 // The reasons for giving a message back.
 const (
 	NackHandler  NackReason = iota + 1 // the handler failed: a delivery is used up
-	NackReturned                       // never begun here
+	NackReturned                       // never begun here, or a request of which nothing was executed
 	NackExpired                        // its TTL ran out before it was begun
 	NackTimeout                        // the handler took too long: a delivery is used up
 	NackCorrupt                        // the record could not be read: it must not be sent again
+	NackReleased                       // begun and not handled, which is no failure: no delivery is used up
 )
 
 // Nack gives messages back.
@@ -399,7 +400,7 @@ func ParseNack(b []byte) (Nack, error) {
 	p := parser{b: b}
 	n := Nack{Reason: NackReason(p.u8()), Delay: time.Duration(p.max(maxAge)) * time.Millisecond,
 		Edition: p.u64(), Ranges: p.ranges(), Text: p.str(MaxReason)}
-	if p.err == nil && (n.Reason < NackHandler || n.Reason > NackCorrupt) {
+	if p.err == nil && (n.Reason < NackHandler || n.Reason > NackReleased) {
 		p.fail(fmt.Errorf("%w: nack reason %d", ErrMalformed, n.Reason))
 	}
 	return n, p.end()

@@ -281,7 +281,7 @@ func drawGap(t *rapid.T) Gap {
 }
 
 func drawNack(t *rapid.T) Nack {
-	return Nack{Reason: rapid.SampledFrom([]NackReason{NackHandler, NackReturned, NackExpired, NackTimeout, NackCorrupt}).Draw(t, "reason"),
+	return Nack{Reason: rapid.SampledFrom([]NackReason{NackHandler, NackReturned, NackExpired, NackTimeout, NackCorrupt, NackReleased}).Draw(t, "reason"),
 		Delay: genAge.Draw(t, "delay"), Edition: genUint.Draw(t, "edition"), Ranges: genRanges.Draw(t, "ranges"), Text: genReason.Draw(t, "text")}
 }
 

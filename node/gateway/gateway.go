@@ -31,8 +31,6 @@ type Gateway struct {
 	leave context.CancelCauseFunc
 	ended context.Context // ends when nothing is waited for any more
 	end   context.CancelFunc
-	shut  context.Context // ends when the sockets are closed: what is answered from then on nobody hears
-	quiet context.CancelFunc
 	wg    sync.WaitGroup
 
 	bodies   pool // bytes
@@ -57,7 +55,6 @@ func New(n *node.Node, cfg Config) (*Gateway, error) {
 	g := &Gateway{node: n, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}
 	g.ctx, g.leave = context.WithCancelCause(context.Background())
 	g.ended, g.end = context.WithCancel(context.Background())
-	g.shut, g.quiet = context.WithCancel(context.Background())
 	g.rooms.open = map[place]*room{}
 	g.leases.all = map[string]*lease{}
 	g.repeats.known = map[repeatKey]*repeat{}
@@ -135,7 +132,6 @@ func (g *Gateway) Close() error {
 	err := g.stopServing()
 	g.leases.end()
 	err = errors.Join(err, g.rooms.close(sock.Close))
-	g.quiet()
 	g.wg.Wait()
 	return err
 }

@@ -287,6 +287,9 @@ func TestMessageThatComesAsItsClientGoesIsGivenBackAtOnce(t *testing.T) {
 		if len(ls) > 0 || p != nil {
 			t.Errorf("%v, %v; want nothing for a client that is gone", ls, p)
 		}
+		if s := room.sock.(*patterns.Pull).Stats(); s.Released != 1 || s.Nacked != 0 {
+			t.Errorf("%+v, want it released", s)
+		}
 		room.busy()
 		room.exit()
 		res := w.ask("POST", "/v1/pull/jobs?wait=10", "")

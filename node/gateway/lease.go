@@ -15,7 +15,7 @@ import (
 // by the end of the stream that it was given to. Who takes a lease out of the table answers it.
 //
 //	grant --> in the table --take--> ack | nack
-//	                 |---- its time or its stream ends: nack
+//	                 |---- its time or its stream ends: nack; no client has seen it: release
 //	                 '---- the gateway closes: the socket gives it back
 type leases struct {
 	mu      sync.Mutex
@@ -40,7 +40,7 @@ var errClientGone = errors.New("gateway: the client is gone")
 // finalWithin bounds how long an ack waits until it is final.
 const finalWithin = 5 * time.Second
 
-// reserve makes sure that there is a place for one more, if there are fewer than most. Either grant or release follows.
+// reserve makes sure that there is a place for one more, if there are fewer than most. Either grant or unreserve follows.
 func (t *leases) reserve(most int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,7 +51,7 @@ func (t *leases) reserve(most int) bool {
 	return true
 }
 
-func (t *leases) release() {
+func (t *leases) unreserve() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.coming--
@@ -131,6 +131,16 @@ func (l *lease) free() {
 func (t *leases) giveBack(l *lease, cause error, delay time.Duration) {
 	defer l.free()
 	_ = l.m.NackAfter(cause, delay) // its socket has closed: it goes elsewhere anyway
+}
+
+// clientGone gives a lease that was taken back at once.
+func (t *leases) clientGone(l *lease) { t.giveBack(l, errClientGone, time.Millisecond) }
+
+// release gives a lease that was taken back to the mesh without counting that: no client has seen it, or the gateway is
+// leaving.
+func (t *leases) release(l *lease) {
+	defer l.free()
+	_ = l.m.Release() // its socket has closed: it goes elsewhere anyway
 }
 
 // ack says that a lease that was taken is done, and waits until that is final: on disk, where the message came durably.

@@ -60,7 +60,7 @@ func (g *Gateway) servePull(c *call) *Problem {
 	}
 	g.patience(c.w)
 	if err := g.hand(c, room, ls, batch); err != nil {
-		g.giveBackAll(ls, errClientGone)
+		g.giveBackAll(ls, g.leases.clientGone)
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func (g *Gateway) collect(ctx context.Context, c *call, room *room, most int, wa
 		}
 		m, err := room.sock.(source).Recv(patient)
 		if err != nil {
-			g.leases.release()
+			g.leases.unreserve()
 			if errors.Is(err, errLeaving) || len(ls) == 0 && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 				return ls, problemIfNone(ls, err)
 			}
@@ -100,7 +100,7 @@ func (g *Gateway) collect(ctx context.Context, c *call, room *room, most int, wa
 		size += int64(len(m.Body))
 	}
 	if c.r.Context().Err() != nil {
-		g.giveBackAll(ls, errClientGone)
+		g.giveBackAll(ls, g.leases.release)
 		ls = nil
 	}
 	return ls, nil
@@ -113,11 +113,11 @@ func problemIfNone(ls []*lease, err error) *Problem {
 	return problemOf(err)
 }
 
-// giveBackAll gives back what is still leased of ls.
-func (g *Gateway) giveBackAll(ls []*lease, cause error) {
+// giveBackAll gives back, in that way, what is still leased of ls.
+func (g *Gateway) giveBackAll(ls []*lease, give func(*lease)) {
 	for _, l := range ls {
 		if g.leases.take(l.id, l.room.place) == l {
-			g.leases.giveBack(l, cause, time.Millisecond)
+			give(l)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 // sent is the answer to a push or publish.
 type sent struct {
 	Stream    string `json:"stream"`
-	Seq       uint64 `json:"seq,omitempty"` // not told with an Idempotency-Key that is kept on disk
-	Level     string `json:"level"`         // durable: it is on disk
+	Seq       uint64 `json:"seq,omitempty"`
+	Level     string `json:"level"` // durable: it is on disk
 	Duplicate bool   `json:"duplicate,omitempty"`
 	Fate      string `json:"fate,omitempty"` // with wait: done, dead, expired, dropped, or pending
 	Cause     string `json:"cause,omitempty"`
@@ -69,7 +69,7 @@ func (g *Gateway) servePush(c *call) *Problem {
 			out.Seq = receipt.Seq
 		}
 	case out.Level == levelDurable:
-		out.Duplicate, err = g.pushOnce(ctx, c, push, m, key)
+		out.Seq, out.Duplicate, err = g.pushOnce(ctx, c, push, m, key)
 	default:
 		out.Seq, out.Duplicate, err = g.repeats.once(ctx, repeatKey{Push, c.who(), name, key}, fingerprint(m), c.cfg.Limits.Keys,
 			func() (uint64, error) { return push.SendMessage(ctx, m) })

@@ -20,12 +20,13 @@ import (
 )
 
 // A client answers a service by taking requests one by one and bringing the replies, over a WebSocket or by polling. The
-// gateway begins a request only when a client waits for one. A request that was begun is its client's: if that dies, the
-// request may have been executed, so nobody else gets it, and its requester is told at the deadline that the outcome is
-// not known.
+// gateway begins a request only when a client waits for one. A request that a client has is its own: if that dies, the
+// request may have been executed, so nobody else gets it, and its requester is told that the outcome is not known, at
+// once if the client's WebSocket has ended, otherwise at the deadline.
 //
 //	client waits --> a worker of the Rep --> request --> jobs --> client --> reply --> requester
-//	                                            '-- deadline: indeterminate
+//	                                            |                    '-- it is gone, or the deadline: indeterminate
+//	                                            '-- no client has seen it: it goes back
 
 // asked is a request on its way to a client, or in its hands.
 type asked struct {
@@ -33,6 +34,7 @@ type asked struct {
 	m        *socket.Message
 	deadline time.Time
 	again    chan struct{} // told when its client went before it saw it
+	lost     chan struct{} // told when its client went later
 	over     chan struct{} // closed when it was answered, or its deadline has passed
 }
 
@@ -42,17 +44,25 @@ type replied struct {
 	err  error
 }
 
-// take waits for a request, and returns nil if there is none before ctx ends. While it waits there is one more worker;
-// whatever a worker has begun goes to any client that waits.
+// worker begins one request of a service.
+type worker struct{ stop context.CancelFunc }
+
+// take waits for a request, and returns nil if there is none before ctx ends. While it waits there is one more worker.
+// Each worker begins one request, which goes to any client that waits, and ends when that is answered.
 func (g *Gateway) take(ctx context.Context, room *room, rep *patterns.Rep) *asked {
 	room.join()
+	ended, stop := context.WithCancel(g.ended)
+	w := &worker{stop}
 	room.wait()
+	room.employ(w)
 	defer room.busy()
-	worker, stop := context.WithCancel(g.ended)
-	defer stop() // it ends when it has answered what it may have begun
 	g.wg.Go(func() {
 		defer room.exit()
-		_ = rep.ServeRequests(worker, func(_ context.Context, m *socket.Message) ([]byte, error) { return g.ask(room, m) })
+		defer stop()
+		_ = rep.ServeRequests(ended, func(_ context.Context, m *socket.Message) ([]byte, error) {
+			room.begun(w)
+			return g.ask(room, m)
+		})
 	})
 	select {
 	case job := <-room.jobs:
@@ -65,16 +75,19 @@ func (g *Gateway) take(ctx context.Context, room *room, rep *patterns.Rep) *aske
 // deadlineSlack lets the requester's clock decide first.
 const deadlineSlack = 20 * time.Millisecond
 
-// ask hands a request to a client that waits, and waits for the reply.
+// errUnheard is a request whose client may have executed it.
+var errUnheard = fmt.Errorf("gateway: the client did not answer: %w", patterns.ErrIndeterminate)
+
+// ask hands a request to a client that waits, and waits for the reply. A request that no client has seen goes back.
 func (g *Gateway) ask(room *room, m *socket.Message) ([]byte, error) {
 	limits := g.config.Load().Limits
 	if !g.leases.reserve(limits.Leases) {
-		return nil, errors.New("too many requests are in the hands of clients of this gateway")
+		return nil, patterns.NotExecuted(errors.New("too many requests are in the hands of clients of this gateway"))
 	}
 	l := g.leases.grant(room, m, 0, nil)
 	reply := make(chan replied, 1)
 	g.leases.expectReply(l, reply)
-	job := &asked{id: l.id, m: m, again: make(chan struct{}, 1), over: make(chan struct{})}
+	job := &asked{id: l.id, m: m, again: make(chan struct{}, 1), lost: make(chan struct{}, 1), over: make(chan struct{})}
 	defer close(job.over)
 	var known bool
 	if job.deadline, known = m.Deadline(); !known {
@@ -82,29 +95,40 @@ func (g *Gateway) ask(room *room, m *socket.Message) ([]byte, error) {
 	}
 	late := time.NewTimer(time.Until(job.deadline) + deadlineSlack)
 	defer late.Stop()
-	err := context.DeadlineExceeded
-	for offer := room.jobs; ; {
-		select {
-		case offer <- job:
-			offer = nil
-			continue
-		case <-job.again:
-			offer = room.jobs
-			continue
-		case r := <-reply:
-			return r.body, r.err
-		case <-late.C:
-		case <-g.ended.Done():
-			err = errLeaving
-		}
-		if g.leases.take(l.id, room.place) == l {
-			l.free()
-		}
-		if g.ended.Err() != nil {
-			<-g.shut.Done() // what is answered before says that it was executed
-		}
-		return nil, err
+	select {
+	case room.jobs <- job:
+	case <-late.C:
+		return nil, g.unseen(l)
+	case <-g.ctx.Done():
+		return nil, g.unseen(l)
 	}
+	select {
+	case r := <-reply:
+		return r.body, r.err
+	case <-job.again:
+		return nil, g.unseen(l)
+	case <-job.lost:
+	case <-late.C:
+	case <-g.ended.Done():
+	}
+	if g.leases.take(l.id, room.place) == l {
+		l.free()
+		return nil, errUnheard
+	}
+	select {
+	case r := <-reply: // it came at this moment
+		return r.body, r.err
+	case <-g.ended.Done():
+		return nil, errUnheard
+	}
+}
+
+// unseen gives a request back that no client has seen.
+func (g *Gateway) unseen(l *lease) error {
+	if g.leases.take(l.id, l.room.place) == l {
+		l.free()
+	}
+	return l.m.Release()
 }
 
 func (t *leases) expectReply(l *lease, reply chan replied) {
@@ -148,13 +172,16 @@ func (g *Gateway) serveNext(c *call) *Problem {
 	h.Set(headerLease, job.id)
 	h.Set("Peermesh-Reply", "/v1/rep/"+pathOf(name)+"/"+job.id)
 	h.Set(headerDeadline, strconv.FormatInt(time.Until(job.deadline).Milliseconds(), 10))
-	_, _ = c.w.Write(job.m.Body) // if the client is gone, the requester learns at the deadline that the outcome is not known
+	if _, err := c.w.Write(job.m.Body); err != nil {
+		job.lost <- struct{}{} // it may have it all the same
+	}
 	return nil
 }
 
 // serveReply takes the reply to a request; failed is that it could not be executed well.
 func (g *Gateway) serveReply(failed bool) func(*call) *Problem {
 	return func(c *call) *Problem {
+		outcome := c.r.URL.Query().Get("outcome")
 		body, free, p := g.body(c)
 		defer free()
 		if p != nil {
@@ -162,7 +189,9 @@ func (g *Gateway) serveReply(failed bool) func(*call) *Problem {
 		}
 		r := replied{body: bytes.Clone(body)}
 		if failed {
-			r = replied{err: failureOf(string(body))}
+			if r = (replied{err: failureOf(outcome, string(body))}); r.err == nil {
+				return invalid("outcome=%q: %s", outcome, wantOutcome)
+			}
 		}
 		if !g.reply(c.r.PathValue("lease"), c.r.PathValue("name"), r) {
 			return problem(http.StatusGone, "lease-over", "nobody waits for this reply, or not any more",
@@ -184,12 +213,24 @@ func (g *Gateway) reply(id, name string, r replied) bool {
 	return true
 }
 
-// failureOf is a service's error.
-func failureOf(text string) error {
+// wantOutcome is what a service may say.
+const wantOutcome = "write error, failed (not executed) or indeterminate"
+
+// failureOf is a service's error; nil if there is no such outcome.
+func failureOf(outcome, text string) error {
 	if text == "" {
 		text = "the service failed"
 	}
-	return errors.New(strings.ToValidUTF8(text, "?"))
+	err := errors.New(strings.ToValidUTF8(text, "?"))
+	switch outcome {
+	case "", wire.Error.String():
+		return err
+	case wire.Failed.String():
+		return patterns.NotExecuted(err)
+	case wire.Indeterminate.String():
+		return fmt.Errorf("%w: %w", err, patterns.ErrIndeterminate)
+	}
+	return nil
 }
 
 // request is one as JSON.
@@ -205,10 +246,11 @@ type request struct {
 
 // answer is a client's reply over a WebSocket: a text, a body in base64, or an error.
 type answer struct {
-	ID    string  `json:"id"`
-	Text  *string `json:"text"`
-	Body  []byte  `json:"body"`
-	Error *string `json:"error"`
+	ID      string  `json:"id"`
+	Text    *string `json:"text"`
+	Body    []byte  `json:"body"`
+	Error   *string `json:"error"`
+	Outcome string  `json:"outcome"` // of an error: error, failed or indeterminate
 }
 
 // parseAnswer reads one.
@@ -222,8 +264,13 @@ func parseAnswer(data []byte) (id string, r replied, err error) {
 	switch {
 	case a.ID == "":
 		return "", r, errors.New("no id")
+	case a.Outcome != "" && a.Error == nil:
+		return "", r, errors.New("an outcome without an error")
 	case a.Error != nil:
-		return a.ID, replied{err: failureOf(*a.Error)}, nil
+		if r.err = failureOf(a.Outcome, *a.Error); r.err == nil {
+			return "", r, errors.New("outcome: " + wantOutcome)
+		}
+		return a.ID, r, nil
 	case a.Text != nil:
 		return a.ID, replied{body: []byte(*a.Text)}, nil
 	}
@@ -305,11 +352,15 @@ func (g *Gateway) bring(ctx context.Context, room *room, rep *patterns.Rep, out 
 			DeadlineMs: time.Until(job.deadline).Milliseconds()}
 		r.Text, r.Body = asText(job.m.Body)
 		if err := out.send(ctx, "request", r); err != nil {
+			job.lost <- struct{}{} // it may have it all the same
 			return err
 		}
 		select {
 		case <-job.over:
 		case <-ctx.Done():
+			if g.ctx.Err() == nil { // a client that was sent away may bring its answer by POST
+				job.lost <- struct{}{}
+			}
 			return context.Cause(ctx)
 		}
 	}

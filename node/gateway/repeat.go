@@ -117,7 +117,7 @@ func (t *repeats) forget(k repeatKey, r *repeat) {
 }
 
 // The values on disk: the keys that are remembered, in order, from which number to which they go, and for each the digest
-// of its message.
+// and the seq of its message.
 const (
 	valueNext   = "gateway.keys.next"
 	valueOldest = "gateway.keys.oldest"
@@ -126,36 +126,40 @@ const (
 )
 
 // pushOnce sends by a durable push unless the key has been used. It returns when either is on disk.
-func (g *Gateway) pushOnce(ctx context.Context, c *call, push *patterns.Push, m *socket.Message, key string) (duplicate bool, err error) {
+func (g *Gateway) pushOnce(ctx context.Context, c *call, push *patterns.Push, m *socket.Message, key string) (seq uint64, duplicate bool, err error) {
 	p := fingerprint(m)
 	name := sha256.Sum256([]byte(c.who() + "\x00" + push.Name() + "\x00" + key))
 	at := valueDigest + hex.EncodeToString(name[:16])
 	var before []byte
-	err = g.node.Tx(ctx, func(tx *node.Tx) error {
+	var r *patterns.Receipt
+	err = g.node.Tx(ctx, func(tx *node.Tx) (err error) {
 		if before = tx.Get(at); before != nil {
 			return nil
 		}
-		if err := remember(tx, at, p, uint64(c.cfg.Limits.Keys)); err != nil {
+		if r, err = tx.Post(push, m); err != nil {
 			return err
 		}
-		return tx.Send(push, m)
+		return remember(tx, at, p, r, uint64(c.cfg.Limits.Keys))
 	})
 	switch {
 	case err != nil:
-		return false, err
+		return 0, false, err
 	case before == nil:
-		return false, nil
-	case !bytes.Equal(before, p[:]):
-		return false, errOtherMessage
+		return r.Seq, false, nil
+	case !bytes.HasPrefix(before, p[:]):
+		return 0, false, errOtherMessage
 	}
 	if _, err := g.node.Get(ctx, at); err != nil { // it waits until the other one is on disk
-		return false, fmt.Errorf("%w: %w", socket.ErrUnknown, err)
+		return 0, false, fmt.Errorf("%w: %w", socket.ErrUnknown, err)
 	}
-	return true, nil
+	if rest := before[len(p):]; len(rest) == 8 { // keys of before this was kept have none
+		seq = binary.BigEndian.Uint64(rest)
+	}
+	return seq, true, nil
 }
 
-// remember adds a key, in the place of the oldest one if there are as many as may be.
-func remember(tx *node.Tx, at string, p digest, most uint64) error {
+// remember adds the key of a message, in the place of the oldest one if there are as many as may be.
+func remember(tx *node.Tx, at string, p digest, r *patterns.Receipt, most uint64) error {
 	next := uint64(0)
 	if v := tx.Get(valueNext); len(v) == 8 {
 		next = binary.BigEndian.Uint64(v)
@@ -182,7 +186,7 @@ func remember(tx *node.Tx, at string, p digest, most uint64) error {
 	if err := tx.Put(place(next), []byte(at)); err != nil {
 		return err
 	}
-	if err := tx.Put(at, p[:]); err != nil {
+	if err := tx.PutSeq(at, p[:], r); err != nil {
 		return err
 	}
 	return tx.Put(valueNext, binary.BigEndian.AppendUint64(nil, next+1))

@@ -50,6 +50,7 @@ type room struct {
 	users   int // clients that wait, and messages in their hands
 	left    time.Time
 	waiting int
+	workers []*worker // of a service: those that have begun nothing, no more than clients that wait
 	pause   *time.Timer
 	old     bool // to be closed as soon as nobody uses it
 	gaps    []socket.Gap
@@ -174,7 +175,12 @@ func (r *room) wait() {
 func (r *room) busy() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.waiting--; r.waiting > 0 {
+	r.waiting--
+	for len(r.workers) > r.waiting {
+		r.workers[0].stop()
+		r.workers = r.workers[1:]
+	}
+	if r.waiting > 0 {
 		return
 	}
 	if r.linger == 0 {
@@ -188,6 +194,21 @@ func (r *room) busy() {
 			r.sock.(pausing).Pause()
 		}
 	})
+}
+
+// employ has a worker wait for a request.
+func (r *room) employ(w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.workers = append(r.workers, w)
+}
+
+// begun says that a worker has begun a request. It begins no other.
+func (r *room) begun(w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.workers = slices.DeleteFunc(r.workers, func(o *worker) bool { return o == w })
+	w.stop()
 }
 
 // gap keeps a hole in a stream until it is told.

@@ -127,11 +127,12 @@ func (g *Gateway) serviceRoutes() []route {
 			query: []param{waitParam}, answers: []reply{{200, "the request", bytesKind}, {204, "there is none", ""}}, serve: g.serveNext},
 		{method: http.MethodPost, path: "/v1/rep/{name}/{lease}", verb: Rep, about: "The answer to a request.", body: "the answer",
 			answers: []reply{{204, "on its way", ""}, {410, "nobody waits for it any more", problemType}}, serve: g.serveReply(false)},
-		{method: http.MethodPost, path: "/v1/rep/{name}/{lease}/error", verb: Rep, about: "The request was executed and failed.", body: "why, in plain text",
+		{method: http.MethodPost, path: "/v1/rep/{name}/{lease}/error", verb: Rep, about: "The request failed.", body: "why, in plain text",
+			query:   []param{{"outcome", "error: it was executed, the default; failed: nothing of it was; indeterminate: nobody knows"}},
 			answers: []reply{{204, "on its way", ""}, {410, "nobody waits for it any more", problemType}}, serve: g.serveReply(true)},
 		{method: http.MethodGet, path: "/v1/rep/{name}", verb: Rep, about: "Answer a service over a WebSocket.",
 			query: []param{{"concurrency", "how many requests at a time; default 1, at most 64"}}, headers: []param{{"Upgrade", "websocket"}},
-			answers: []reply{{101, `a WebSocket: requests as JSON; the client says {"id": ID, "text": ANSWER}, or "body" in base64, or "error"`, ""}}, serve: g.serveService},
+			answers: []reply{{101, `a WebSocket: requests as JSON; the client says {"id": ID, "text": ANSWER}, or "body" in base64, or "error" and perhaps "outcome"`, ""}}, serve: g.serveService},
 	}
 }
 

@@ -218,7 +218,7 @@ func (s *stream) next(ctx context.Context) error {
 	}
 	if err != nil {
 		if s.time > 0 {
-			s.g.leases.release()
+			s.g.leases.unreserve()
 			<-s.slots
 		}
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
@@ -237,6 +237,10 @@ func (s *stream) next(ctx context.Context) error {
 		s.drop(l.id)
 		<-s.slots
 	})
+	if ctx.Err() != nil && s.g.leases.take(l.id, s.room.place) == l { // the client has gone, and has not seen it
+		s.g.leases.release(l)
+		return context.Cause(ctx)
+	}
 	s.mu.Lock()
 	s.held[l.id] = true
 	s.mu.Unlock()
@@ -256,8 +260,12 @@ func (s *stream) end() {
 	s.held = map[string]bool{}
 	s.mu.Unlock()
 	for id := range held {
-		if l := s.g.leases.take(id, s.room.place); l != nil {
-			s.g.leases.giveBack(l, errClientGone, time.Millisecond)
+		switch l := s.g.leases.take(id, s.room.place); {
+		case l == nil:
+		case s.g.ctx.Err() != nil: // the gateway has ended it, not the client
+			s.g.leases.release(l)
+		default:
+			s.g.leases.clientGone(l)
 		}
 	}
 }

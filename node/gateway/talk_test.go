@@ -38,7 +38,9 @@ func (w *world) hear(ws *websocket.Conn, kinds ...string) (d struct {
 	More  int
 }) {
 	w.t.Helper()
-	_, data, err := ws.Read(w.t.Context())
+	ctx, stop := context.WithTimeout(w.t.Context(), time.Hour)
+	defer stop()
+	_, data, err := ws.Read(ctx)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -341,21 +343,24 @@ func TestRepeatedPushWithItsKeyIsOneMessageAlsoAfterARestart(t *testing.T) {
 			w.decode(w.ask("POST", "/v1/push/jobs", body, "Idempotency-Key", key), &s)
 			return s
 		}
-		if push("a", "1").Duplicate || !push("a", "1").Duplicate {
-			t.Error("the second one is a duplicate and the first is not")
+		first := push("a", "1")
+		if again := push("a", "1"); first.Duplicate || !again.Duplicate || first.Seq != 1 || again.Seq != 1 {
+			t.Errorf("%+v, then %+v; want the second one to be a duplicate of the first", first, again)
 		}
 		w.problem(w.ask("POST", "/v1/push/jobs", "b", "Idempotency-Key", "1"), 422, "key-reused")
 		w.text(w.ask("POST", "/v1/push/other", "a", "Idempotency-Key", "1"), 200)
 		w.close()
 		w.open(Config{Limits: Limits{Keys: 3}})
-		if !push("a", "1").Duplicate {
-			t.Error("forgotten at the restart")
+		if again := push("a", "1"); !again.Duplicate || again.Seq != 1 {
+			t.Errorf("%+v after the restart, want it remembered", again)
 		}
 		if l := w.ledger("push", "jobs"); l.Carried+l.Accepted != 1 {
 			t.Errorf("%+v, want one message", l)
 		}
-		for _, key := range []string{"2", "3", "4"} {
-			push("a", key)
+		for i, key := range []string{"2", "3", "4"} {
+			if s := push("a", key); s.Seq != uint64(i+2) {
+				t.Errorf("%+v, want seq %d", s, i+2)
+			}
 		}
 		if push("a", "1").Duplicate {
 			t.Error("remembered beyond the bound")

@@ -27,7 +27,7 @@ var (
 
 	receiverDelivered  = counter("receiver_delivered_messages_total", "Messages that were handed to a handler.", "kind", "name")
 	receiverBytes      = counter("receiver_delivered_bytes_total", "Bytes of the bodies of messages that were handed to a handler.", "kind", "name")
-	receiverAnswered   = counter("receiver_answered_messages_total", "Messages by their answer: done, nacked, returned unbegun, or expired before they were begun.", "kind", "name", "answer")
+	receiverAnswered   = counter("receiver_answered_messages_total", "Messages by their answer: done, nacked, released, returned unbegun, or expired before they were begun.", "kind", "name", "answer")
 	receiverAgain      = counter("receiver_redelivered_messages_total", "Deliveries with the flag: an earlier one may have been begun.", "kind", "name")
 	receiverDuplicates = shakyCounter("receiver_duplicate_messages_total", "Messages that came again while they were held or done here, and were dropped.", "kind", "name")
 	receiverGaps       = counter("receiver_gap_messages_total", "Messages that senders have stated will never come.", "kind", "name")
@@ -138,6 +138,7 @@ func (p put) receiver(st *socket.InboxStats) {
 	p.count(receiverBytes, st.Bytes)
 	p.count(receiverAnswered, st.Done, "done")
 	p.count(receiverAnswered, st.Nacked, "nacked")
+	p.count(receiverAnswered, st.Released, "released")
 	p.count(receiverAnswered, st.Returned, "returned")
 	p.count(receiverAnswered, st.Expired, "expired")
 	p.count(receiverAgain, st.Redelivered)

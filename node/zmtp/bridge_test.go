@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"peermesh/internal/wire"
 	"peermesh/node"
 	"peermesh/patterns"
+	"peermesh/socket"
 )
 
 func TestWhatAPeerMayNotHaveReadGoesToAnother(t *testing.T) {
@@ -55,16 +57,7 @@ func TestWithoutAPeerWorkIsForOthers(t *testing.T) {
 	q.expect("first")
 	q.silent()
 	q.leave()
-	other, err := node.Open(t.Context(), node.Config{MeshPEM: testMesh(), NoMDNS: true, Listen: "127.0.0.1:0", Peers: []string{l.n.Addr().String()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := other.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	pull := must(other.Pull("name"))
+	pull := l.neighbour().pull()
 	for range 10 {
 		l.sendTo(push, "work")
 	}
@@ -73,6 +66,21 @@ func TestWithoutAPeerWorkIsForOthers(t *testing.T) {
 			t.Errorf("message %d went to the bridge first", m.Seq())
 		}
 	}
+}
+
+// neighbour is another node of the mesh, without a bridge.
+func (l *lab) neighbour() *lab {
+	l.Helper()
+	n, err := node.Open(l.Context(), node.Config{MeshPEM: testMesh(), NoMDNS: true, Listen: "127.0.0.1:0", Peers: []string{l.n.Addr().String()}})
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			l.Error(err)
+		}
+	})
+	return &lab{T: l.T, n: n}
 }
 
 func TestShutdownWaitsForPeersAndForTheMesh(t *testing.T) {
@@ -199,5 +207,89 @@ func TestWhatAKilledProcessLeavesOfASocketIsNotInTheWay(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhetherARequestWasExecutedIsNotKnownWhenItsPeerLeaves(t *testing.T) {
+	for _, p := range []Profile{Durable, Classic} {
+		for _, kind := range []Type{REQ, DEALER} {
+			l := begin(t, Endpoint{Type: kind, Profile: p})
+			q := l.peer(REP, "")
+			answers := l.ask(l.req(), "question")
+			q.unwrapped()
+			q.leave()
+			if got := <-answers; !errors.Is(got.err, patterns.ErrIndeterminate) {
+				t.Errorf("%v, %v: got %v", p, kind, got.err)
+			}
+		}
+	}
+}
+
+// The peer has room for two, and reads none of them.
+func TestRequestsThatNoPeerWasAskedAreForOthers(t *testing.T) {
+	l := begin(t, Endpoint{Type: DEALER, Concurrency: 10})
+	deaf := l.peer(REP, "")
+	deaf.deaf = true
+	answers := l.ask(l.req(), slices.Repeat([]string{block}, 6)...)
+	l.await("some wait", func(s Stats) bool { return s.Waiting > 0 && s.Waiting+s.Owed+int(s.Confirmed) == 6 })
+	waiting := l.stats().Waiting
+	l.neighbour().service(func(string) string { return "from the mesh" }) // it gets nothing yet: all are begun
+	deaf.leave()
+	good := 0
+	for range 6 {
+		switch a := <-answers; {
+		case a.err == nil && a.body == "from the mesh":
+			good++
+		case !errors.Is(a.err, patterns.ErrIndeterminate):
+			t.Errorf("got %.40q, %v", a.body, a.err)
+		}
+	}
+	if good != waiting {
+		t.Errorf("%d answered, %d were not written", good, waiting)
+	}
+}
+
+func TestWhatAClassicPeerWasNotSentWasNotExecuted(t *testing.T) {
+	l := begin(t, Endpoint{Type: DEALER, Profile: Classic, Concurrency: 10})
+	deaf := l.peer(REP, "")
+	deaf.deaf = true
+	answers := l.ask(l.req(), slices.Repeat([]string{block}, 6)...)
+	l.await("some wait", func(s Stats) bool { return s.Waiting > 0 && s.Waiting+s.Owed+int(s.Confirmed) == 6 })
+	deaf.leave()
+	got := map[socket.Outcome]int{}
+	for range 6 {
+		got[patterns.OutcomeOf((<-answers).err)]++
+	}
+	if want := l.stats().Dropped[DropPeerGone]; want == 0 || got[wire.Failed] != int(want) || got[wire.Indeterminate] != 6-int(want) {
+		t.Errorf("got %v, and %d were discarded", got, want)
+	}
+}
+
+func TestGivingBackWithoutAPeerUsesNothingUp(t *testing.T) {
+	n := openNode(t)
+	l := &lab{T: t, n: n}
+	push := l.push(patterns.MaxDeliver(1))
+	l.sendTo(push, "a", "b")
+	p := &pusher{hub: newHub(Endpoint{Type: PUSH, Profile: Durable}), pull: l.pull(patterns.Prefetch(1))}
+	for range 12 {
+		m, err := p.pull.Recv(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(m.Body) != "a" {
+			t.Fatalf("got %q before what was given back", m.Body)
+		}
+		ms := []*socket.Message{m}
+		if err := p.assign(t.Context(), appendOutgoing(nil, ms), ms); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range l.received(p.pull.Recv, 2) {
+		if m.Redelivered() != (string(m.Body) == "a") {
+			t.Errorf("%q: redelivered %v", m.Body, m.Redelivered())
+		}
+	}
+	if got := push.Stats().Ledger; got.Dead > 0 {
+		t.Errorf("got %+v", got)
 	}
 }

@@ -363,14 +363,18 @@ func (h *hub) assign(ctx context.Context, os []outgoing, now bool) (n int, err e
 	return n, nil
 }
 
-// assignTo is assign for one message, which waits for a peer, and sets to, which the mutex guards, in the same step.
-func (h *hub) assignTo(ctx context.Context, o outgoing, to **lane) (*lane, error) {
+// assignTo is assign for one message, and sets to, which the mutex guards, in the same step.
+func (h *hub) assignTo(ctx context.Context, o outgoing, now bool, to **lane) (*lane, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for {
-		if l, _ := h.offer(o); l != nil {
+		l, any := h.offer(o)
+		switch {
+		case l != nil:
 			*to = l
 			return l, nil
+		case !any && now:
+			return nil, errNoPeer
 		}
 		if err := h.await(ctx); err != nil {
 			return nil, err

@@ -23,11 +23,13 @@ var errPeerLeft = errors.New("zmtp: the ZeroMQ peer left, and may have read it")
 type puller struct {
 	hub  *hub
 	push *patterns.Push
+
+	headers socket.Headers // of the first message
 }
 
 func newPuller(n *node.Node, h *hub) (*puller, error) {
 	push, err := n.Push(h.end.Name, h.end.Options...)
-	return &puller{h, push}, err
+	return &puller{hub: h, push: push}, err
 }
 
 func (p *puller) rest() { p.hub.close() }
@@ -53,7 +55,11 @@ func (p *puller) work(ctx context.Context) error {
 		}
 		// At level durable it does not wait for the disk: nobody would hear of it, and the queue is in order either way.
 		if err := p.hub.accept(ctx, len(batch), func(from int) (int, error) {
+			ms[from].Headers = p.headers
 			seqs, err := p.push.PostBatch(ctx, ms[from:len(batch)])
+			if len(seqs) > 0 {
+				p.headers = nil
+			}
 			return len(seqs), err
 		}); err != nil {
 			return err
@@ -174,15 +180,15 @@ func (p *pusher) assign(ctx context.Context, os []outgoing, ms []*socket.Message
 		err = errors.Join(err, patterns.AckAll(ms[:n]))
 	}
 	if errors.Is(err, errNoPeer) {
-		return nackAll(ms[n:], errNoPeer)
+		return each(ms[n:], (*socket.Message).Release)
 	}
 	return err
 }
 
-// nackAll gives messages back.
-func nackAll(ms []*socket.Message, cause error) (first error) {
+// each answers messages. It returns the first error, and goes on after it.
+func each(ms []*socket.Message, answer func(*socket.Message) error) (first error) {
 	for _, m := range ms {
-		if err := m.Nack(cause); err != nil && first == nil {
+		if err := answer(m); err != nil && first == nil {
 			first = err
 		}
 	}
@@ -236,7 +242,7 @@ func (p *pusher) settle(ms []*socket.Message, f fate) {
 	case f == handed:
 		err = patterns.AckAll(ms)
 	case f == doubtful:
-		err = nackAll(ms, errPeerLeft)
+		err = each(ms, func(m *socket.Message) error { return m.Nack(errPeerLeft) })
 	case f == unsent:
 		p.mu.Lock()
 		defer p.mu.Unlock()

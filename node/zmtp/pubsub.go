@@ -98,7 +98,7 @@ func (p *publisher) work(ctx context.Context) error {
 
 // forward pushes what peers send against the stream, until ctx ends.
 func (h *hub) forward(ctx context.Context, up *patterns.Push) error {
-	to := &puller{hub: h, push: up}
+	to := &puller{hub: h, push: up, headers: begins}
 	return to.work(ctx)
 }
 
@@ -151,6 +151,7 @@ type subscriber struct {
 	hub      *hub
 	pub      *patterns.Pub
 	upstream *patterns.Pull // of an XSUB; nil: none
+	told     *told          // by whom it was told to subscribe, to what; of an XSUB with an upstream
 	topics   prefixes       // guarded by the hub's mutex
 }
 
@@ -168,6 +169,10 @@ func newSubscriber(n *node.Node, h *hub) (*subscriber, error) {
 	if h.end.Upstream != "" {
 		if s.upstream, err = n.Pull(h.end.Upstream); err != nil {
 			return nil, errors.Join(err, pub.Close())
+		}
+		s.told = newTold(n, &h.end)
+		if err := s.told.load(context.Background(), s.remember); err != nil {
+			return nil, errors.Join(err, s.shut())
 		}
 	}
 	h.greet = s.greet
@@ -253,21 +258,35 @@ func (s *subscriber) relay(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		parts := Split(m.Body)
-		if len(parts) == 1 && len(parts[0]) > 0 && parts[0][0] <= 1 {
-			err = s.subscribe(parts[0][0] == 1, string(parts[0][1:]))
-		} else {
-			s.send(parts)
+		if m.Headers[headerBegins] != "" {
+			if err := s.told.forget(ctx, m.From(), func(prefix string) error { return s.subscribe(false, prefix) }); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			err = m.Nack(err)
-		} else {
-			err = m.Ack()
-		}
-		if err != nil {
+		if err := s.hear(ctx, m); err != nil {
 			return err
 		}
 	}
+}
+
+// hear does what a message says, and answers it.
+func (s *subscriber) hear(ctx context.Context, m *socket.Message) error {
+	parts := Split(m.Body)
+	on, prefix, ok := asSubscription(parts)
+	if !ok {
+		s.send(parts)
+		return m.Ack()
+	}
+	if err := s.subscribe(on, prefix); err != nil {
+		return m.Nack(err)
+	}
+	return s.told.note(ctx, m, on, prefix)
+}
+
+// remember has a subscription of an earlier life.
+func (s *subscriber) remember(prefix string) error {
+	_, err := s.topics.add(prefix)
+	return err
 }
 
 // subscribe subscribes at every peer, now and later, or ends that.

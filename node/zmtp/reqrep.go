@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"unicode/utf8"
@@ -154,9 +155,10 @@ type answer struct {
 }
 
 var (
-	errMaybe     = errors.New("zmtp: the ZeroMQ peer left; the request may have been executed")
-	errDiscarded = errors.New("zmtp: the ZeroMQ peer left, and the request was discarded")
+	errMaybe     = fmt.Errorf("zmtp: the ZeroMQ peer left: %w", patterns.ErrIndeterminate)
+	errDiscarded = patterns.NotExecuted(errors.New("zmtp: the ZeroMQ peer left, and the request was discarded"))
 	errRetry     = errors.New("zmtp: the ZeroMQ peer left, and was not asked")
+	errUnasked   = errors.New("zmtp: no ZeroMQ peer was asked")
 	errSlow      = errors.New("zmtp: the peer did not answer in time, and its answer must not be taken for that of the next request")
 )
 
@@ -224,17 +226,19 @@ func (a *answerer) work(ctx context.Context) error {
 func (a *answerer) answer(ctx context.Context, m *socket.Message) ([]byte, error) {
 	for {
 		data, err := a.question(ctx, Split(m.Body))
-		if errors.Is(err, errRetry) {
+		switch {
+		case errors.Is(err, errRetry):
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, errUnasked):
+			return nil, m.Release() // for others, or later
+		case err != nil:
 			return nil, err
 		}
 		return Join(data...), nil
 	}
 }
 
-// question asks one peer, and waits for what it says.
+// question asks one peer, and waits for what it says. It waits for a peer at profile classic only.
 func (a *answerer) question(ctx context.Context, data [][]byte) (message, error) {
 	h := a.hub
 	q := &question{answer: make(chan answer, 1)}
@@ -254,9 +258,9 @@ func (a *answerer) question(ctx context.Context, data [][]byte) (message, error)
 		envelope = [][]byte{binary.BigEndian.AppendUint64(nil, id)}
 	}
 	o := outgoing{message: wrap(envelope, data), bytes: message(data).size(), settle: func(f fate) { a.settled(q, f) }}
-	l, err := h.assignTo(ctx, o, &q.lane)
+	l, err := h.assignTo(ctx, o, h.end.Profile == Durable, &q.lane)
 	if err != nil {
-		return nil, err
+		return nil, errUnasked
 	}
 	select {
 	case got := <-q.answer:
@@ -271,7 +275,7 @@ func (a *answerer) question(ctx context.Context, data [][]byte) (message, error)
 			c.end(errSlow)
 		}
 	}
-	return nil, context.Cause(ctx)
+	return nil, fmt.Errorf("zmtp: %w: %w", context.Cause(ctx), patterns.ErrIndeterminate)
 }
 
 // settled hears what became of a question on its way.

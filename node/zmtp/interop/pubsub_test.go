@@ -159,3 +159,36 @@ stay()
 	pub.expect("b'hello'")
 	pub.expect(`b'\x00a'`)
 }
+
+// The subscriber is at the bridge of another node, and does nothing when that of the publisher starts again.
+func TestAnXSubThatStartsAgainSubscribesForThoseWhoStayed(t *testing.T) {
+	left := mesh(t, node.Config{Dir: t.TempDir()})
+	right := mesh(t, node.Config{Dir: t.TempDir(), Peers: []string{left.Addr().String()}})
+	dir := "ipc://" + t.TempDir()
+	from := zmtp.Endpoint{Connect: dir + "/pub", Type: zmtp.XSUB, Name: "news", Upstream: "news.up"}
+	first := bridge(t, left, from)
+	to := bridge(t, right, zmtp.Endpoint{Bind: dir + "/sub", Type: zmtp.XPUB, Name: "news", Upstream: "news.up"})
+	pub := py(t, `
+s = sock("XPUB", "bind", args[0])
+say(s.recv())
+say(s.recv())
+say(s.recv())
+while True: # what is published before the bridges have met again is for nobody
+    s.send_multipart([b"ab", b"1"])
+    time.sleep(0.05)
+`, first.Addr(0))
+	sub := py(t, `
+s = sock("SUB", "connect", args[0])
+s.setsockopt(zmq.SUBSCRIBE, b"a")
+say(s.recv_multipart())
+stay()
+`, to.Addr(0))
+	pub.expect(`b'\x01a'`)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	pub.expect(`b'\x00a'`) // its connection has ended
+	bridge(t, left, from)
+	pub.expect(`b'\x01a'`)
+	sub.expect("[b'ab', b'1']")
+}
