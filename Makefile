@@ -60,6 +60,14 @@ cross: $(PLATFORMS) ## builds for the other platforms
 $(PLATFORMS):
 	GOOS=$(@D) GOARCH=$(@F) CGO_ENABLED=0 go build ./...
 
+.PHONY: arm
+QEMU_ARM ?= qemu-arm
+arm: ## the demo with all levels of durability, by the command for linux/arm under qemu-user
+	@command -v $(QEMU_ARM) >/dev/null || { echo '$(QEMU_ARM) is missing, which runs programs for linux/arm; on Debian: apt-get install qemu-user'; exit 1; }
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	  GOOS=linux GOARCH=arm CGO_ENABLED=0 go build -trimpath -o "$$dir/peermesh" ./cmd/peermesh; \
+	  HOME=$$dir XDG_CONFIG_HOME=$$dir $(QEMU_ARM) "$$dir/peermesh" demo --dir "$$dir/state"
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (60s), one after another
 	.ci/fuzz $(FUZZTIME)

@@ -12,6 +12,7 @@ import (
 
 	"peermesh/internal/identity"
 	"peermesh/socket"
+	"peermesh/spool"
 )
 
 // ID is a node's id: the first 16 bytes of the SHA-256 of its public key, shown in
@@ -49,6 +50,9 @@ type Config struct {
 	// Quota bounds the bytes of messages that wait in Dir; at it a durable Send is
 	// spool.ErrSpoolFull at once, and a Push at level Memory has the room that its queue has. 0: only what the file system must keep free bounds them.
 	Quota int64
+
+	// SpoolProfile sizes the spool in Dir for the machine; default: a small one on a small machine or file system.
+	SpoolProfile spool.Profile
 
 	// Mesh is the path of a mesh credential; empty: the user's default mesh, made on
 	// first use. MeshPEM is the credential itself and wins.

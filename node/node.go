@@ -168,7 +168,7 @@ func (n *Node) identify() (key identity.Key, err error) {
 		if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
 			return key, fmt.Errorf("node: state directory: %w", err)
 		}
-		if n.store, err = spool.Open(filepath.Join(n.cfg.Dir, "spool"), spool.Options{Logger: n.log, Quota: n.cfg.Quota, Key: secret}); err != nil {
+		if n.store, err = spool.Open(filepath.Join(n.cfg.Dir, "spool"), spool.Options{Logger: n.log, Quota: n.cfg.Quota, Key: secret, Profile: n.cfg.SpoolProfile}); err != nil {
 			return key, fmt.Errorf("node: %w", err)
 		}
 		if key, err = identity.LoadOrCreateKey(filepath.Join(n.cfg.Dir, "node.key")); err != nil {

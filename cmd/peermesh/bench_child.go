@@ -107,14 +107,10 @@ type benchChild struct {
 
 // startBenchChild runs this executable once more.
 func (a *app) startBenchChild(ctx context.Context) (*benchChild, error) {
-	self, err := os.Executable()
+	cmd, err := a.again(ctx, "bench", "child")
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "bench", "child")
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), environmentPrefix+"CONFIG=", environmentPrefix+"JSON=false") // its stdout is ours
-	cmd.Stderr = a.stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

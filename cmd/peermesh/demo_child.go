@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"sync"
 	"time"
@@ -46,14 +45,10 @@ type child struct {
 // startChild runs this executable once more as a worker, and returns when it is ready.
 // tell gets what it writes down.
 func (a *app) startChild(ctx context.Context, role crewRole, tell func(entry)) (*child, error) {
-	self, err := os.Executable()
+	cmd, err := a.again(context.WithoutCancel(ctx), "demo", "worker")
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "demo", "worker")
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), environmentPrefix+"CONFIG=", environmentPrefix+"JSON=false") // its stdout is ours
-	cmd.Stderr = a.stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

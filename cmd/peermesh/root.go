@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"peermesh/spool"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -24,6 +26,8 @@ type app struct {
 	events *events // nil without --json
 
 	drain atomic.Int64 // how long the end may take, a time.Duration; 0: drainFor
+
+	spoolProfile spool.Profile // what the sidecar's configuration says
 
 	benchHead bool // the table of a bench has begun
 }

@@ -12,11 +12,14 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"peermesh/node/gateway"
+	"peermesh/node/metrics"
+	"peermesh/patterns"
 
 	"github.com/spf13/cobra"
 )
@@ -29,8 +32,9 @@ func sidecarCommand(a *app) *cobra.Command {
 		GroupID: groupSecure,
 		Short:   "A node and its gateway: the mesh for programs in other languages",
 		Long: `Runs a node and serves it over HTTP and WebSocket, by default on 127.0.0.1:7070 and for this machine
-only. All that it does stands in one file, --config FILE: the global flags and the section gateway.
-Each key is an environment variable too (gateway.listen is PEERMESH_GATEWAY_LISTEN).
+only, and to programs that use ZeroMQ at the endpoints that it is given. All that it does stands in one
+file, --config FILE: the global flags and the sections gateway and zeromq. Each key is an environment
+variable too (gateway.listen is PEERMESH_GATEWAY_LISTEN).
 
 SIGHUP reads the file again and says what needs a restart. SIGTERM drains: nothing new is taken,
 clients may ack what they hold for as long as drain says, what is owed is delivered or stays in --dir.
@@ -72,10 +76,7 @@ func (a *app) plan() (plan, error) {
 		return plan{}, err
 	}
 	p, err := planOf(s)
-	if err != nil && a.global.config != "" {
-		return p, usagef("configuration file %s: %w", a.global.config, err)
-	}
-	return p, err
+	return p, a.blame(err)
 }
 
 func (p plan) summary() string {
@@ -87,7 +88,11 @@ func (p plan) summary() string {
 	if p.secure != nil {
 		secure = "TLS"
 	}
-	return fmt.Sprintf("gateway at %s, %s, %s", p.url(), secure, trust)
+	text := fmt.Sprintf("gateway at %s, %s, %s", p.url(), secure, trust)
+	if n := len(p.endpoints); n > 0 {
+		text += fmt.Sprintf(", %d ZeroMQ endpoints", n)
+	}
+	return text
 }
 
 func (p plan) url() string {
@@ -119,12 +124,14 @@ func (a *app) newToken(name string) error {
 // sidecar is one that runs.
 type sidecar struct {
 	*talk
-	plan   plan
-	g      *gateway.Gateway
-	l      net.Listener
-	secure atomic.Pointer[tls.Certificate]
-	broken chan error // the listener failed
-	notify notifier
+	plan    plan
+	g       *gateway.Gateway
+	bridges *bridges
+	metrics *metrics.Metrics
+	l       net.Listener
+	secure  atomic.Pointer[tls.Certificate]
+	broken  chan error // the listener failed
+	notify  notifier
 }
 
 // gatewayEvent tells where the gateway listens.
@@ -135,6 +142,7 @@ type gatewayEvent struct {
 
 func (a *app) sidecar(ctx context.Context, p plan) error {
 	a.drain.Store(int64(p.drain))
+	a.spoolProfile = p.profile
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before anyone can know of this process that it takes one
 	defer signal.Stop(hup)
@@ -148,20 +156,62 @@ func (a *app) sidecar(ctx context.Context, p plan) error {
 	}
 	s := &sidecar{talk: t, plan: p, l: l, broken: make(chan error, 1), notify: newNotifier(a.environ)}
 	s.secure.Store(p.secure)
-	p.gateway.Logger = a.logger()
-	if s.g, err = gateway.New(t.node, p.gateway); err != nil {
+	s.bridges = &bridges{node: t.node, log: a.logger(), tell: func(zeromqEvent) {}}
+	s.metrics = metrics.NewWith(t.node, metrics.Config{Gateway: s.gatewayFigures, Endpoints: s.bridges.figures})
+	if s.g, err = gateway.New(t.node, s.gatewayConfig(p)); err != nil {
 		return t.end(ending{}, errors.Join(err, l.Close()))
 	}
-	if err := s.g.Carry(); err != nil {
-		a.logger().Error("not everything on disk is delivered", "err", err)
+	if _, err := s.bridges.apply(t.ctx, p.endpoints); err != nil {
+		return t.end(ending{}, errors.Join(err, s.bridges.Close(), s.g.Close(), l.Close()))
 	}
+	s.carry()
 	go func() { s.broken <- s.g.Serve(l, s.tls()) }() // Shutdown waits for it by broken
 	t.ready()
 	a.events.emit("gateway", gatewayEvent{strings.Replace(p.url(), p.address, l.Addr().String(), 1), l.Addr().String()})
 	a.note("sidecar: gateway at %s", strings.Replace(p.url(), p.address, l.Addr().String(), 1))
+	s.bridges.announce(s.tellZeroMQ)
 	cause := s.run(hup)
 	s.notify.say("STOPPING=1")
-	return t.end(ending{socket: s, ledger: s.g.Ledger}, cause)
+	return t.end(ending{socket: s, ledger: s.ledger}, cause)
+}
+
+// gatewayConfig is what a plan says of the gateway, and what the sidecar adds.
+func (s *sidecar) gatewayConfig(p plan) gateway.Config {
+	c := p.gateway
+	c.Logger = s.app.logger()
+	c.Ready = s.bridges.ready
+	c.Metrics = s.metrics
+	return c
+}
+
+// gatewayFigures are the gateway's for Prometheus. Nobody asks before it serves.
+func (s *sidecar) gatewayFigures() metrics.Gateway {
+	st := s.g.Stats()
+	return metrics.Gateway{Requests: st.Requests, Streams: st.Streams, Leases: st.Leases, Bodies: st.Bodies}
+}
+
+// carry has everything on disk delivered that no endpoint delivers.
+func (s *sidecar) carry() {
+	if err := s.g.Carry(); err != nil {
+		s.app.logger().Error("not everything on disk is delivered", "err", err)
+	}
+}
+
+// tellZeroMQ tells what became of an endpoint.
+func (s *sidecar) tellZeroMQ(e zeromqEvent) {
+	s.app.events.emit("zeromq", e)
+	reason := ""
+	if e.Reason != "" {
+		reason = ": " + oneLine(e.Reason)
+	}
+	s.app.note("sidecar: zeromq %s %s at %s: %s%s", e.Type, oneLine(e.Name), e.Addr, e.State, reason)
+}
+
+// ledger is that of everything that came by HTTP and by ZeroMQ.
+func (s *sidecar) ledger() patterns.Ledger {
+	sum := s.bridges.ledger()
+	sum.Add(s.g.Ledger())
+	return sum
 }
 
 // run waits for what happens until the sidecar is to end.
@@ -169,11 +219,25 @@ func (s *sidecar) run(hup <-chan os.Signal) error {
 	beat := time.NewTicker(s.notify.every())
 	defer beat.Stop()
 	s.notify.say("READY=1")
+	signals := hup
+	var reloaded chan struct{} // while a reload is under way, and signals is nil
+	defer func() {
+		if reloaded != nil {
+			<-reloaded
+		}
+	}()
 	for {
 		select {
-		case <-hup:
+		case <-signals:
 			s.notify.say(reloading())
-			s.reload()
+			done := make(chan struct{})
+			signals, reloaded = nil, done
+			go func() {
+				defer close(done)
+				s.reload()
+			}()
+		case <-reloaded:
+			signals, reloaded = hup, nil
 			s.notify.say("READY=1")
 		case <-beat.C:
 			s.node.Peers() // a node that hangs has no heartbeat
@@ -197,20 +261,26 @@ func (s *sidecar) tls() *tls.Config {
 	}}
 }
 
-// Shutdown ends the gateway in good order.
+// Shutdown ends endpoints and gateway in good order: both take nothing new from now on, and what they owe is finished until ctx
+// ends. The node still runs then.
 func (s *sidecar) Shutdown(ctx context.Context) error {
+	var zeromq error
+	var wg sync.WaitGroup
+	wg.Go(func() { zeromq = s.bridges.Shutdown(ctx) })
 	err := s.g.Shutdown(ctx)
-	return errors.Join(err, <-s.broken)
+	wg.Wait()
+	return errors.Join(zeromq, err, <-s.broken)
 }
 
-// Close ends the gateway now.
-func (s *sidecar) Close() error { return errors.Join(s.g.Close(), <-s.broken) }
+// Close ends endpoints and gateway now.
+func (s *sidecar) Close() error { return errors.Join(s.bridges.Close(), s.g.Close(), <-s.broken) }
 
 // reloadEvent tells what came of SIGHUP.
 type reloadEvent struct {
 	OK      bool     `json:"ok"`
 	Error   string   `json:"error,omitempty"`
 	Restart []string `json:"restart,omitempty"` // keys that have changed and need a restart
+	Failed  string   `json:"failed,omitempty"`  // ZeroMQ endpoints that could not be opened; the next reload tries again
 }
 
 // reload reads the configuration and the policy again. A configuration that is not sound changes nothing.
@@ -224,8 +294,7 @@ func (s *sidecar) reload() {
 	}
 	if err == nil {
 		restart = append(restart, s.plan.compare(next)...)
-		next.gateway.Logger = a.logger()
-		err = s.g.Reload(next.gateway)
+		err = s.g.Reload(s.gatewayConfig(next))
 	}
 	if err == nil {
 		err = s.node.ReloadPolicy()
@@ -242,8 +311,23 @@ func (s *sidecar) reload() {
 		s.secure.Store(next.secure)
 	}
 	slices.Sort(restart)
-	a.events.emit("reload", reloadEvent{OK: true, Restart: restart})
+	e := reloadEvent{OK: true, Restart: restart}
+	if err := s.rejoin(next.endpoints); err != nil {
+		e.Failed = oneLine(err.Error())
+	}
+	a.events.emit("reload", e)
 	a.note("sidecar: configuration read again%s", restartText(restart))
+}
+
+// rejoin puts other ZeroMQ endpoints in force. What those that end leave on disk is delivered all the same.
+func (s *sidecar) rejoin(next []endpoint) error {
+	ctx, stop := context.WithTimeout(s.ctx, s.app.drainTime())
+	defer stop()
+	closed, err := s.bridges.apply(ctx, next)
+	if closed {
+		s.carry()
+	}
+	return err
 }
 
 func restartText(keys []string) string {

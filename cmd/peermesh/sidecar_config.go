@@ -12,6 +12,7 @@ import (
 
 	"peermesh/node/gateway"
 	"peermesh/patterns"
+	"peermesh/spool"
 
 	"github.com/goccy/go-yaml"
 )
@@ -22,8 +23,10 @@ import (
 // Each key of a section is an environment variable as well: gateway.limits.body is PEERMESH_GATEWAY_LIMITS_BODY. Lists and
 // maps are written there as in YAML: [{name: ci, hash: "sha256:...", rights: ["push jobs"]}].
 type sections struct {
-	Drain   string         `yaml:"drain"` // how long the end may take; default 10s
-	Gateway gatewaySection `yaml:"gateway"`
+	Drain        string         `yaml:"drain"`         // how long the end may take; default 10s
+	SpoolProfile string         `yaml:"spool-profile"` // auto, server or edge: for which machine the spool is sized
+	Gateway      gatewaySection `yaml:"gateway"`
+	ZeroMQ       zeromqSection  `yaml:"zeromq"`
 }
 
 type gatewaySection struct {
@@ -104,12 +107,14 @@ func overlayValue(v reflect.Value, path string, environ map[string]string) error
 
 // plan is what the sections ask for, checked.
 type plan struct {
-	drain    time.Duration
-	network  string // tcp or unix
-	address  string
-	gateway  gateway.Config
-	secure   *tls.Certificate // nil: no TLS
-	original sections
+	drain     time.Duration
+	profile   spool.Profile
+	network   string // tcp or unix
+	address   string
+	gateway   gateway.Config
+	secure    *tls.Certificate // nil: no TLS
+	endpoints []endpoint
+	original  sections
 }
 
 // planOf checks the sections and reads the files they name.
@@ -124,13 +129,29 @@ func planOf(s sections) (p plan, err error) {
 	if err := times(timeKey{"drain", s.Drain, &p.drain}); err != nil {
 		return p, err
 	}
+	if p.profile, err = profileOf(s.SpoolProfile); err != nil {
+		return p, err
+	}
 	if p.gateway, err = s.Gateway.config(); err != nil {
+		return p, err
+	}
+	if p.endpoints, err = s.ZeroMQ.plan(); err != nil {
 		return p, err
 	}
 	if p.secure, err = s.Gateway.certificate(); err != nil {
 		return p, err
 	}
 	return p, p.check()
+}
+
+// profileOf is the profile of that name, or without a name the usual one.
+func profileOf(name string) (spool.Profile, error) {
+	for _, p := range []spool.Profile{spool.ProfileAuto, spool.ProfileServer, spool.ProfileEdge} {
+		if name == p.String() || name == "" {
+			return p, nil
+		}
+	}
+	return 0, wrong("spool-profile", "%q: auto, server or edge", name)
 }
 
 // timeKey is a key that is a time.
@@ -146,7 +167,7 @@ func times(keys ...timeKey) error {
 		}
 		d, err := time.ParseDuration(k.text)
 		if err != nil || d <= 0 {
-			return usagef("%s: %q is not a duration; write for example 500ms, 5s or 2m", k.key, k.text)
+			return wrong(k.key, "%q is not a duration; write for example 500ms, 5s or 2m", k.text)
 		}
 		*k.to = d
 	}
@@ -167,10 +188,10 @@ func (s gatewaySection) config() (c gateway.Config, err error) {
 	if c.Executed, err = s.executed(); err != nil {
 		return c, err
 	}
-	for _, t := range s.Tokens {
+	for i, t := range s.Tokens {
 		token, err := t.token()
 		if err != nil {
-			return c, usagef("gateway.tokens: %s: %w", t.Name, err)
+			return c, wrong(fmt.Sprintf("gateway.tokens[%d]", i), "%s: %w", t.Name, err)
 		}
 		c.Tokens = append(c.Tokens, token)
 	}
@@ -180,13 +201,15 @@ func (s gatewaySection) config() (c gateway.Config, err error) {
 	return c, nil
 }
 
+// executions are how often a request may be executed, as the file names them.
+var executions = map[string]patterns.Execution{"once": patterns.Once, "idempotent": patterns.Idempotent, "once-durable": patterns.OnceDurable}
+
 func (s gatewaySection) executed() (map[string]patterns.Execution, error) {
-	levels := map[string]patterns.Execution{"once": patterns.Once, "idempotent": patterns.Idempotent, "once-durable": patterns.OnceDurable}
 	out := map[string]patterns.Execution{}
 	for name, text := range s.Services {
-		e, ok := levels[text]
+		e, ok := executions[text]
 		if !ok {
-			return nil, usagef("gateway.services: %s: %q: once, idempotent or once-durable", name, text)
+			return nil, wrong("gateway.services", "%s: %q: once, idempotent or once-durable", name, text)
 		}
 		out[name] = e
 	}
@@ -214,7 +237,7 @@ func (s gatewaySection) certificate() (*tls.Certificate, error) {
 	}
 	c, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
 	if err != nil {
-		return nil, usagef("gateway.certificate and gateway.key: %w", err)
+		return nil, wrong("gateway.certificate", "with gateway.key: %w", err)
 	}
 	return &c, nil
 }
@@ -223,13 +246,13 @@ func (s gatewaySection) certificate() (*tls.Certificate, error) {
 func (p plan) check() error {
 	if p.network == "unix" {
 		if p.address == "" {
-			return usagef("gateway.listen: unix: needs a path")
+			return wrong("gateway.listen", "unix: needs a path")
 		}
 		return nil
 	}
 	host, port, err := net.SplitHostPort(p.address)
 	if err != nil || !isPort(port) {
-		return usagef("gateway.listen: %q is no address; write 127.0.0.1:7070 or unix:/run/peermesh/gateway.sock", p.address)
+		return wrong("gateway.listen", "%q is no address; write 127.0.0.1:7070 or unix:/run/peermesh/gateway.sock", p.address)
 	}
 	ip := net.ParseIP(host)
 	if host == "localhost" || ip != nil && ip.IsLoopback() || p.gateway.Open {
@@ -237,9 +260,9 @@ func (p plan) check() error {
 	}
 	switch {
 	case p.secure == nil:
-		return usagef("gateway.listen: %s can be reached from other machines; give gateway.certificate and gateway.key, listen on 127.0.0.1, or say gateway.open: true", p.address)
+		return wrong("gateway.listen", "%s can be reached from other machines; give gateway.certificate and gateway.key, listen on 127.0.0.1, or say gateway.open: true", p.address)
 	case len(p.gateway.Tokens) == 0:
-		return usagef("gateway.listen: %s can be reached from other machines; give gateway.tokens, listen on 127.0.0.1, or say gateway.open: true", p.address)
+		return wrong("gateway.listen", "%s can be reached from other machines; give gateway.tokens, listen on 127.0.0.1, or say gateway.open: true", p.address)
 	}
 	return nil
 }
@@ -251,6 +274,9 @@ func (p plan) compare(next plan) (restart []string) {
 	}
 	if (p.secure == nil) != (next.secure == nil) {
 		restart = append(restart, "gateway.certificate")
+	}
+	if p.profile != next.profile {
+		restart = append(restart, "spool-profile")
 	}
 	before, after := p.original.Gateway.Limits, next.original.Gateway.Limits
 	for name, changed := range map[string]bool{"header": before.Header != after.Header, "connections": before.Connections != after.Connections,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -221,7 +222,7 @@ func TestDeploymentsExampleIsSoundAndNamesEveryTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	uncommented := strings.NewReplacer("  # listen: :7070\n", "", "  # certificate: /etc/peermesh/tls.crt\n", "", "  # key: /etc/peermesh/tls.key\n", "",
-		"  # tokens: # ", "  tokens: # ", "  #   - name", "    - name", "  #     ", "      ").Replace(string(data))
+		"  # tokens: # ", "  tokens: # ", "  #   - name", "    - name", "  #     ", "      ", "\n# zeromq", "\nzeromq", "\n#   ", "\n  ").Replace(string(data))
 	for _, text := range []string{string(data), uncommented} {
 		s, err := decodeConfig([]byte(text))
 		if err != nil {
@@ -231,8 +232,8 @@ func TestDeploymentsExampleIsSoundAndNamesEveryTopic(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if s, err := decodeConfig([]byte(uncommented)); err != nil || len(s.Sections.Gateway.Tokens) != 1 {
-		t.Errorf("%v: the example of a token is not sound: %s", err, uncommented)
+	if s, err := decodeConfig([]byte(uncommented)); err != nil || len(s.Sections.Gateway.Tokens) != 1 || len(s.Sections.ZeroMQ.Endpoints) != 2 {
+		t.Errorf("%v: the examples of a token and of endpoints are not sound: %s", err, uncommented)
 	}
 }
 
@@ -294,6 +295,9 @@ func TestDockerfileBuildsAStaticBinaryThatRunsWithoutRights(t *testing.T) {
 		t.Errorf("%d bytes, at most %d", info.Size(), most)
 	}
 	if runtime.GOOS == "linux" {
+		if most, got := 30<<10, idleMemory(t, out); got > most {
+			t.Errorf("an idle sidecar of profile edge has %d KiB in memory, at most %d", got, most)
+		}
 		if text, err := exec.Command("go", "version", "-m", out).CombinedOutput(); err != nil || !strings.Contains(string(text), "CGO_ENABLED=0") {
 			t.Errorf("%v: %s", err, text)
 		}
@@ -303,6 +307,43 @@ func TestDockerfileBuildsAStaticBinaryThatRunsWithoutRights(t *testing.T) {
 	if text, err := version.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, text)
 	}
+}
+
+// idleMemory is how many KiB a sidecar of profile edge has in memory (VmRSS) once it is ready.
+func idleMemory(t *testing.T, binary string) int {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command(binary, "sidecar", "--json", "--dir", filepath.Join(dir, "state"))
+	cmd.Env = home(dir, "PEERMESH_SPOOL_PROFILE=edge", "PEERMESH_GATEWAY_LISTEN=127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill() // it has shown what it was to show
+		_ = cmd.Wait()
+	}()
+	for s := bufio.NewScanner(out); ; {
+		if !s.Scan() {
+			t.Fatalf("no sidecar: %v", s.Err())
+		}
+		if strings.Contains(s.Text(), `"event":"gateway"`) {
+			break
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var kib int
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatalf("%v:\n%s", err, status)
+	}
+	return kib
 }
 
 func TestServiceUnitAndKubernetesExampleNameWhatIsThere(t *testing.T) {

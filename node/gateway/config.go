@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"peermesh/patterns"
@@ -28,6 +29,14 @@ type Config struct {
 
 	Lease  time.Duration // how long a client may work on a message before it must ack or extend; default 30 s
 	Limits Limits
+
+	// Ready says what of the program around the gateway is not as it should be: then /readyz says 503 and why. It must not
+	// block. nil: the gateway and its node are all there is.
+	Ready func() error
+
+	// Metrics is served at /metrics, to tokens with the right See: that of package node/metrics, for example. nil: there is
+	// no such route. What New was given stays until the end.
+	Metrics http.Handler
 
 	Logger *slog.Logger // nil: none
 }

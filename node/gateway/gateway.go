@@ -85,6 +85,7 @@ func (g *Gateway) Reload(cfg Config) error {
 		return err
 	}
 	before := g.config.Load()
+	cfg.Metrics = before.Metrics
 	g.settle(cfg)
 	if before.Prefetch != cfg.Prefetch {
 		g.rooms.renew()

@@ -243,8 +243,47 @@ func TestBodyThatDoesNotComeIsRefusedInTime(t *testing.T) {
 	})
 }
 
-func TestDescriptionHasEveryRouteAndEveryRouteAnswers(t *testing.T) {
+func TestWhatTheProgramAroundItLacksMakesAGatewayNotReady(t *testing.T) {
+	var broken error
+	inWorld(t, Config{Ready: func() error { return broken }}, func(t *testing.T, w *world) {
+		w.text(w.ask("GET", "/readyz", ""), 200)
+		broken = errors.New("the bridge is down")
+		if text := w.problem(w.ask("GET", "/readyz", ""), 503, "not-ready"); text.Detail != "the bridge is down" {
+			t.Errorf("got %+v", text)
+		}
+	})
+}
+
+func TestMetricsAreForTokensThatMaySee(t *testing.T) {
+	one, oneSecret := tokenFor("one", "see")
+	two, twoSecret := tokenFor("two", "push *")
+	cfg := Config{Tokens: []Token{one, two}, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "peermesh_up 1\n")
+	})}
+	inWorld(t, cfg, func(t *testing.T, w *world) {
+		for secret, want := range map[string]int{"": 401, twoSecret: 403} {
+			w.secret = secret
+			w.text(w.ask("GET", "/metrics", ""), want)
+		}
+		w.secret = oneSecret
+		cfg.Metrics = nil // a reload leaves it
+		if err := w.g.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if text := w.text(w.ask("GET", "/metrics", ""), 200); text != "peermesh_up 1\n" {
+			t.Errorf("got %q", text)
+		}
+	})
+}
+
+func TestWithoutMetricsThereIsNoRouteToThem(t *testing.T) {
 	inWorld(t, Config{}, func(t *testing.T, w *world) {
+		w.problem(w.ask("GET", "/metrics", ""), 404, "no-route")
+	})
+}
+
+func TestDescriptionHasEveryRouteAndEveryRouteAnswers(t *testing.T) {
+	inWorld(t, Config{Metrics: http.NotFoundHandler()}, func(t *testing.T, w *world) {
 		var doc struct {
 			OpenAPI string
 			Paths   map[string]map[string]struct {

@@ -54,7 +54,7 @@ var (
 )
 
 func (g *Gateway) routes() []route {
-	return slices.Concat(g.queueRoutes(), g.channelRoutes(), g.serviceRoutes(), g.watchRoutes(), pageRoutes())
+	return slices.Concat(g.queueRoutes(), g.channelRoutes(), g.serviceRoutes(), g.watchRoutes(), g.metricsRoutes(), pageRoutes())
 }
 
 func (g *Gateway) queueRoutes() []route {
@@ -152,6 +152,14 @@ func (g *Gateway) watchRoutes() []route {
 			answers: []reply{{200, "it does", jsonKind}, {503, "it does not", problemType}}, serve: g.serveReady},
 		{method: http.MethodGet, path: "/openapi.json", about: "This description.", answers: []reply{{200, "OpenAPI 3.1", jsonKind}}, serve: g.serveDoc},
 	}
+}
+
+func (g *Gateway) metricsRoutes() []route {
+	if g.config.Load().Metrics == nil {
+		return nil
+	}
+	return []route{{method: http.MethodGet, path: "/metrics", verb: See, about: "What the node counts, for Prometheus.",
+		answers: []reply{{200, "the metrics, in the format that is asked for", "text/plain"}}, serve: g.serveMetrics}}
 }
 
 // known refuses query parameters that the route does not have: they are misspelt.

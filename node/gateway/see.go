@@ -24,7 +24,7 @@ type status struct {
 	Peers    []peerStatus   `json:"peers"`
 	Sockets  []socketStatus `json:"sockets"`
 	Spool    *spoolStatus   `json:"spool,omitempty"`
-	Gateway  gatewayStatus  `json:"gateway"`
+	Gateway  Stats          `json:"gateway"`
 	Problems []string       `json:"problems"`
 }
 
@@ -79,12 +79,19 @@ type spoolStatus struct {
 	Dead      uint64 `json:"dead"` // dead letters in all queues
 }
 
-type gatewayStatus struct {
-	Requests int64 `json:"requests"` // under way now
+// Stats tells what clients have under way.
+type Stats struct {
+	Requests int64 `json:"requests"` // those that wait for messages included
 	Streams  int64 `json:"streams"`
-	Leases   int   `json:"leases"`
-	Bodies   int64 `json:"bodies"` // bytes
+	Leases   int   `json:"leases"` // messages and requests in their hands
+	Bodies   int64 `json:"bodies"` // bytes that are being received or sent
 	Leaving  bool  `json:"leaving"`
+}
+
+// Stats tells what clients have under way now.
+func (g *Gateway) Stats() Stats {
+	_, held := g.leases.left()
+	return Stats{Requests: g.requests.out.Load(), Streams: g.streams.out.Load(), Leases: held, Bodies: g.bodies.out.Load(), Leaving: g.ctx.Err() != nil}
 }
 
 func (g *Gateway) serveStatus(c *call) *Problem {
@@ -113,9 +120,7 @@ func (g *Gateway) status() status {
 	s.Node = nodeStatus{ID: n.ID().String(), Name: n.Name(), Namespace: n.Namespace(), Mesh: n.Mesh(), Addr: n.Addr().String(),
 		Incarnation: n.Incarnation(), Ledger: sum}
 	s.Spool = spoolStatusOf(n.Spool())
-	_, held := g.leases.left()
-	s.Gateway = gatewayStatus{Requests: g.requests.out.Load(), Streams: g.streams.out.Load(), Leases: held, Bodies: g.bodies.out.Load(),
-		Leaving: g.ctx.Err() != nil}
+	s.Gateway = g.Stats()
 	return s
 }
 
@@ -174,7 +179,18 @@ func (g *Gateway) serveReady(c *call) *Problem {
 				"see the log, free or replace the disk, and restart")
 		}
 	}
+	if ready := c.cfg.Ready; ready != nil {
+		if err := ready(); err != nil {
+			return problem(http.StatusServiceUnavailable, "not-ready", "a part of this program does not work", err.Error(), "see the log")
+		}
+	}
 	answerJSON(c.w, map[string]string{"status": "ready"})
+	return nil
+}
+
+// serveMetrics leaves the answer to what the program has put here.
+func (g *Gateway) serveMetrics(c *call) *Problem {
+	c.cfg.Metrics.ServeHTTP(c.w, c.r)
 	return nil
 }
 

@@ -23,7 +23,7 @@ const (
 	Sub  Verb = "sub"
 	Req  Verb = "req"
 	Rep  Verb = "rep"
-	See  Verb = "see"  // what the node sees and counts, and the web page; it has no names
+	See  Verb = "see"  // what the node sees and counts, the metrics, and the web page; it has no names
 	Dead Verb = "dead" // look into dead letters and bring them back
 )
 

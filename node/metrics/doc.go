@@ -7,7 +7,8 @@
 // Everything is read from the node's own counts when it is asked for; between scrapes it costs
 // nothing. Latencies are the exception, for whoever wants them: see Metrics.OnDone and
 // Metrics.Request. What each metric means stands in its HELP, and all of them in
-// docs/monitoring/README.md, beside a dashboard and alert rules.
+// docs/monitoring/README.md, beside a dashboard and alert rules. A program that has a gateway or a
+// bridge around its node tells of them by Config; this package does not know them.
 //
 // # Counts and the ledger
 //

@@ -103,6 +103,8 @@ var figures = []*figure{
 	receiverPipes, receiverPaused,
 	peers, linkRTT, linkSmoothed, linkWindow, linkSent, linkLost, linkReceived, linkSentBytes, linkBytes,
 	spoolUsed, spoolQuota, spoolDisk, spoolReserve, spoolReadOnly, spoolDamaged, deadLetters,
+	gatewayRequests, gatewayStreams, gatewayLeases, gatewayBodies,
+	zeromqPeers, zeromqHandshakes, zeromqLost, zeromqReceived, zeromqSent, zeromqConfirmed, zeromqPending, zeromqDropped, zeromqStalls, zeromqStopped,
 }
 
 func (s *sheet) send(ch chan<- prometheus.Metric) {

@@ -13,11 +13,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Config bounds how much is shown. The zero value works.
+// Config bounds how much is shown, and says what else is. The zero value works.
 type Config struct {
-	MaxNames         int // pairs of kind and name; default 200
+	MaxNames         int // pairs of kind and name, and endpoints; default 200
 	MaxSubscriptions int // durable subscriptions; default 200
 	MaxPeers         int // default 100
+
+	// Gateway and Endpoints tell of what the program has around the node; nil: nothing. They are asked in each scrape, one
+	// after the other, and must not wait for anything.
+	Gateway   func() Gateway
+	Endpoints func() []Endpoint
 }
 
 // maxScrapes bounds the scrapes under way: each builds an answer in memory.
@@ -27,6 +32,7 @@ const maxScrapes = 4
 // what the Go runtime and the process say. Safe for concurrent use.
 type Metrics struct {
 	node    *node.Node
+	config  Config
 	handler http.Handler
 
 	ages, requests *observed
@@ -51,6 +57,7 @@ func New(n *node.Node) *Metrics { return NewWith(n, Config{}) }
 func NewWith(n *node.Node, cfg Config) *Metrics {
 	m := &Metrics{
 		node:          n,
+		config:        cfg,
 		ages:          newAges(bound(cfg.MaxNames, 200)),
 		requests:      newRequests(bound(cfg.MaxNames, 200)),
 		names:         newSlots(bound(cfg.MaxNames, 200)),
@@ -100,6 +107,7 @@ func (m *Metrics) collect(ch chan<- prometheus.Metric) {
 	m.sockets(s)
 	m.links(s)
 	m.disk(s, ch)
+	m.around(s)
 	for what, slots := range map[string]*slots{"names": &m.names, "subscriptions": &m.subscriptions, "peers": &m.peers} {
 		s.add(folded, float64(slots.folded()), what)
 	}
@@ -113,7 +121,7 @@ var (
 	nodeProblems     = gauge("node_problems", "What stands in the way of discovery now.")
 	nodeEventsMissed = counter("node_events_missed_total", "Events that slow readers of Node.Events have missed.")
 	nodeCandidates   = gauge("node_candidates", "Addresses where a node may be, by the code of the last refusal there.", "code")
-	folded           = gauge("folded", "Names, subscriptions and peers that are folded into the label other.", "what")
+	folded           = gauge("folded", "Names, subscriptions, peers and endpoints that are folded into the label other.", "what")
 )
 
 // self says who the node is.

@@ -446,3 +446,43 @@ func TestAClosedNodeCanBeScraped(t *testing.T) {
 		t.Errorf("got\n%s", s.text)
 	}
 }
+
+func TestWhatIsAroundTheNodeIsShown(t *testing.T) {
+	ownMesh(t)
+	endpoints := []Endpoint{
+		{Type: "pull", Name: "jobs", Addr: "a", Peers: 2, Accepted: 5, Refused: 1, Lost: 3, Received: 7, Incoming: 4, Stalled: 6,
+			Dropped: map[string]uint64{"malformed": 8}},
+		{Type: "push", Name: "done", Addr: "b", Sent: 9, Confirmed: 6, Waiting: 2, Owed: 3, Stopped: true},
+		{Type: "pub", Name: "news", Addr: "c", Sent: 1},
+		{Type: "pub", Name: "more", Addr: "d", Sent: 2},
+	}
+	m := NewWith(openNode(t, ""), Config{MaxNames: 2, Gateway: func() Gateway { return Gateway{1, 2, 3, 4} },
+		Endpoints: func() []Endpoint { return endpoints }})
+	s := get(t, m)
+	for _, r := range []row{
+		{1, "peermesh_gateway_requests", nil}, {2, "peermesh_gateway_streams", nil}, {3, "peermesh_gateway_leases", nil},
+		{4, "peermesh_gateway_body_bytes", nil},
+		{2, "peermesh_zeromq_peers", []string{"type=pull", "name=jobs"}},
+		{5, "peermesh_zeromq_handshakes_total", []string{"outcome=accepted", "name=jobs"}},
+		{1, "peermesh_zeromq_handshakes_total", []string{"outcome=refused", "name=jobs"}},
+		{3, "peermesh_zeromq_lost_connections_total", []string{"name=jobs"}}, {7, "peermesh_zeromq_received_messages_total", []string{"name=jobs"}},
+		{4, "peermesh_zeromq_pending_messages", []string{"state=incoming"}}, {6, "peermesh_zeromq_stalls_total", []string{"name=jobs"}},
+		{8, "peermesh_zeromq_dropped_messages_total", []string{"name=jobs", "reason=malformed"}},
+		{9, "peermesh_zeromq_sent_messages_total", []string{"name=done"}}, {6, "peermesh_zeromq_confirmed_messages_total", []string{"name=done"}},
+		{2, "peermesh_zeromq_pending_messages", []string{"state=waiting"}}, {3, "peermesh_zeromq_pending_messages", []string{"state=owed"}},
+		{1, "peermesh_zeromq_stopped", []string{"name=done"}},
+		{3, "peermesh_zeromq_sent_messages_total", []string{"name=other"}}, {2, "peermesh_folded", []string{"what=endpoints"}},
+	} {
+		if got := s.value(r.name, r.labels...); got != r.want {
+			t.Errorf("%s %q: got %v, want %v", r.name, r.labels, got, r.want)
+		}
+	}
+	problems, err := promlint.New(bytes.NewReader(s.text)).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v %+v", err, problems)
+	}
+	endpoints = endpoints[:3] // and the counters of those that are folded do not fall
+	if got := get(t, m).value("peermesh_zeromq_sent_messages_total", "name=other"); got != 3 {
+		t.Errorf("got %v, want 3", got)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"peermesh/node"
+	"peermesh/patterns"
 )
 
 // Bridge joins ZeroMQ sockets to a node. Safe for concurrent use.
@@ -39,6 +40,8 @@ type side interface {
 	finish(ctx context.Context) error
 	// shut closes the mesh sockets.
 	shut() error
+	// ledger is that of the mesh socket that sends; zero if none does. It may be asked after shut.
+	ledger() patterns.Ledger
 }
 
 // New opens the endpoints of a bridge on n, whose sockets it opens too; n outlives the bridge. It returns when every
@@ -151,6 +154,14 @@ func (b *Bridge) Stats() []Stats {
 		all = append(all, r.hub.snapshot())
 	}
 	return all
+}
+
+// Ledger sums what became of everything that peers have brought into the mesh. It may be asked after Close.
+func (b *Bridge) Ledger() (sum patterns.Ledger) {
+	for _, r := range b.runs {
+		sum.Add(r.side.ledger())
+	}
+	return sum
 }
 
 // Shutdown takes nothing new, neither from the mesh nor from peers that send, waits until peers have read what waits for

@@ -106,6 +106,21 @@ func TestShutdownWaitsForPeersAndForTheMesh(t *testing.T) {
 	}
 }
 
+func TestTheLedgerHasWhatPeersHaveBrought(t *testing.T) {
+	l := begin(t, Endpoint{Type: PULL})
+	q := l.peer(PUSH, "")
+	q.send("a")
+	q.send("b")
+	pull := l.pull()
+	l.received(pull.Recv, 2)
+	if err := l.b.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.b.Ledger(); got.Accepted != 2 || got.Done != 2 {
+		t.Errorf("got %+v, want 2 done", got)
+	}
+}
+
 func TestShutdownGivesUpWhenItsContextEnds(t *testing.T) {
 	l := begin(t, Endpoint{Type: PUSH})
 	q := l.peer(PULL, "")

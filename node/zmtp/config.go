@@ -73,6 +73,9 @@ const (
 	DefaultTimeout          = patterns.DefaultDeadline
 )
 
+// maxHandshakeRate is what a ticker can do.
+const maxHandshakeRate = 1_000_000
+
 // maxFrames is what the frames of a message may add to its parts in a body.
 func maxFrames(parts int) int { return len(magic) + parts*maxHead }
 
@@ -174,6 +177,12 @@ func local(network, addr string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
+// Check says what New would refuse of an endpoint whatever the node, the addresses and the Options are.
+func (e Endpoint) Check() error {
+	_, err := e.settle()
+	return err
+}
+
 // settle fills in the defaults and holds e to the rules.
 func (e Endpoint) settle() (Endpoint, error) {
 	where := strings.Trim(e.Bind+","+e.Connect, ",")
@@ -215,8 +224,14 @@ func (e Endpoint) settle() (Endpoint, error) {
 			*d.field = d.value
 		}
 	}
-	if e.MaxMessage <= 0 {
+	if e.MaxMessage == 0 {
 		e.MaxMessage = node.DefaultMaxMessage - maxFrames(e.MaxParts)
+	}
+	switch {
+	case e.HandshakeRate > maxHandshakeRate:
+		return e, fmt.Errorf("zmtp: %s: %d handshakes a second, at most %d", where, e.HandshakeRate, maxHandshakeRate)
+	case e.MaxMessage <= 0:
+		return e, fmt.Errorf("zmtp: %s: messages of %d bytes in %d parts", where, e.MaxMessage, e.MaxParts)
 	}
 	for _, d := range []struct {
 		field *time.Duration

@@ -415,6 +415,9 @@ func TestWhatAnEndpointCannotBeIsSaid(t *testing.T) {
 		{Endpoint{Type: REQ, Bind: "tcp://127.0.0.1:0", ErrorReply: func(error) [][]byte { return nil }}, "an error reply is for"},
 		{Endpoint{Type: REQ, Bind: "tcp://127.0.0.1:0", Identity: "\x00"}, "no zero first"},
 		{Endpoint{Type: REQ, Bind: "tcp://127.0.0.1:0", Queue: -1}, "a bound of -1"},
+		{Endpoint{Type: REQ, Bind: "tcp://127.0.0.1:0", MaxMessage: -1}, "messages of -1 bytes"},
+		{Endpoint{Type: REQ, Bind: "tcp://127.0.0.1:0", MaxParts: 1 << 20}, "in 1048576 parts"},
+		{Endpoint{Type: REQ, Bind: "tcp://127.0.0.1:0", HandshakeRate: 1 << 30}, "at most 1000000"},
 	} {
 		if _, err := c.e.settle(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: got %v, want %q", c.e, err, c.want)

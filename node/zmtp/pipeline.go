@@ -38,6 +38,8 @@ func (p *puller) finish(ctx context.Context) error { return p.push.Shutdown(ctx)
 
 func (p *puller) shut() error { return p.push.Close() }
 
+func (p *puller) ledger() patterns.Ledger { return p.push.Stats().Ledger }
+
 func (p *puller) work(ctx context.Context) error {
 	var batch []arrival
 	room := make([]socket.Message, takeAtOnce)
@@ -149,6 +151,8 @@ func (p *pusher) rest() {
 func (p *pusher) finish(ctx context.Context) error { return p.pull.Shutdown(ctx) }
 
 func (p *pusher) shut() error { return p.pull.Close() }
+
+func (p *pusher) ledger() patterns.Ledger { return patterns.Ledger{} }
 
 func (p *pusher) work(ctx context.Context) error {
 	var wg sync.WaitGroup

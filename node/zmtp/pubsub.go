@@ -77,6 +77,13 @@ func (p *publisher) shut() error {
 	return err
 }
 
+func (p *publisher) ledger() patterns.Ledger {
+	if p.upstream == nil {
+		return patterns.Ledger{}
+	}
+	return p.upstream.Stats().Ledger
+}
+
 func (p *publisher) work(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -222,6 +229,8 @@ func (s *subscriber) shut() error {
 	}
 	return err
 }
+
+func (s *subscriber) ledger() patterns.Ledger { return s.pub.Stats().Ledger }
 
 func (s *subscriber) work(ctx context.Context) error {
 	var wg sync.WaitGroup

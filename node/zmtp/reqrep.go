@@ -49,6 +49,8 @@ func (a *asker) finish(ctx context.Context) error { return a.req.Shutdown(ctx) }
 
 func (a *asker) shut() error { return a.req.Close() }
 
+func (a *asker) ledger() patterns.Ledger { return a.req.Stats().Ledger }
+
 func (a *asker) work(ctx context.Context) error {
 	under := a.hub.end.Concurrency
 	if a.hub.end.Type == REP && a.hub.end.Profile == Classic {
@@ -212,6 +214,8 @@ func (a *answerer) rest() {
 func (a *answerer) finish(ctx context.Context) error { return a.rep.Shutdown(ctx) }
 
 func (a *answerer) shut() error { return a.rep.Close() }
+
+func (a *answerer) ledger() patterns.Ledger { return patterns.Ledger{} }
 
 func (a *answerer) work(ctx context.Context) error {
 	var wg sync.WaitGroup
