@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"peermesh/internal/wire"
 	"peermesh/node"
@@ -47,6 +48,22 @@ func TestWhatWasNotSentGoesToAnother(t *testing.T) {
 	if got := push.Stats().Ledger; got.Done != 6 {
 		t.Errorf("got %+v", got)
 	}
+}
+
+func TestAMessageThatCameBeforeTheLaneOfItsConnectionIsQueuedThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(Endpoint{Type: PUSH, Profile: Classic, Queue: 2, QueueBytes: 10})
+		queued := make(chan error, 1)
+		go func() {
+			_, err := h.assign(t.Context(), []outgoing{{message: message{[]byte("a")}, bytes: 1}}, false)
+			queued <- err
+		}()
+		synctest.Wait() // it waits
+		h.standing()
+		if err := <-queued; err != nil || h.snapshot().Waiting != 1 {
+			t.Errorf("got %v, %+v", err, h.snapshot())
+		}
+	})
 }
 
 func TestWithoutAPeerWorkIsForOthers(t *testing.T) {

@@ -98,6 +98,7 @@ func (h *hub) standing() *lane {
 	defer h.mu.Unlock()
 	l := &lane{id: h.invent(), standing: true}
 	h.lanes = append(h.lanes, l)
+	h.changed.Fire() // at profile classic it takes messages from now on
 	return l
 }
 
