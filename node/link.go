@@ -131,8 +131,7 @@ func (l *link) start() {
 	n.wg.Go(func() {
 		parts.Go(func() { l.end(l.readControl()) })
 		parts.Go(func() { l.end(l.writeControl()) })
-		parts.Go(l.acceptStreams)
-		<-l.ctx.Done()
+		l.acceptStreams()
 		n.unlink(l)
 		l.close()
 		parts.Wait()
@@ -620,7 +619,7 @@ func (l *link) pauseAttaching(ctx context.Context, d time.Duration, news <-chan 
 	return !l.leaving
 }
 
-// acceptStreams serves the pipes that the peer opens.
+// acceptStreams serves the pipes that the peer opens. It blocks until the link has ended.
 func (l *link) acceptStreams() {
 	for {
 		st, err := l.conn.AcceptStream(l.ctx)
@@ -708,7 +707,7 @@ func (n *Node) leaveLinks() {
 // mean anything to it.
 func (n *Node) gossip(to *link) []byte {
 	near := isLoopback(to.conn.RemoteAddr())
-	var peers []wire.Peer
+	peers := make([]wire.Peer, 0, min(len(n.links), wire.MaxPeers))
 	for id, l := range n.links {
 		addr := l.conn.RemoteAddr()
 		if id == to.peer.ID || isLoopback(addr) && !near || hasZone(addr) || len(peers) == wire.MaxPeers {
@@ -716,18 +715,21 @@ func (n *Node) gossip(to *link) []byte {
 		}
 		peers = append(peers, wire.Peer{Node: id, Addr: addr.String()})
 	}
-	if peers == nil {
+	if len(peers) == 0 {
 		return nil
 	}
 	return wire.AppendPeers(nil, peers)
 }
 
-func isLoopback(a net.Addr) bool {
-	ap, err := netip.ParseAddrPort(a.String())
-	return err == nil && ap.Addr().Unmap().IsLoopback()
-}
+func isLoopback(a net.Addr) bool { return hostOf(a).Unmap().IsLoopback() }
 
-func hasZone(a net.Addr) bool {
-	ap, err := netip.ParseAddrPort(a.String())
-	return err == nil && ap.Addr().Zone() != ""
+func hasZone(a net.Addr) bool { return hostOf(a).Zone() != "" }
+
+// hostOf is the IP address in a; the zero one if there is none.
+func hostOf(a net.Addr) netip.Addr {
+	if u, ok := a.(*net.UDPAddr); ok {
+		return u.AddrPort().Addr() // without a detour by way of text: a full mesh asks this for each two links
+	}
+	ap, _ := netip.ParseAddrPort(a.String())
+	return ap.Addr()
 }

@@ -92,10 +92,11 @@ type benchReport struct {
 	Err     string        `json:"err,omitempty"`
 }
 
-// usage is what a process has used since it began.
+// usage is what a process has used since it began, and what it has.
 type usage struct {
-	CPU    time.Duration `json:"cpu_ns"`
-	Memory int64         `json:"memory"` // the most bytes it had
+	CPU      time.Duration `json:"cpu_ns"`
+	Memory   int64         `json:"memory"`   // the most bytes it had
+	Resident int64         `json:"resident"` // bytes it has now; 0 where the system does not tell
 }
 
 // benchChild is a child as the bench sees it.

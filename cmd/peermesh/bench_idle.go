@@ -27,7 +27,8 @@ type idleEvent struct {
 	CPU      float64 `json:"cpu_of_a_core"`     // while idle
 	Memory   int64   `json:"rss_peak"`          // bytes, with all peers
 	Alone    int64   `json:"rss_peak_one_peer"` // bytes, of another one with one peer
-	PerPeer  float64 `json:"rss_per_peer"`      // bytes; 0 with one peer
+	PerPeer  float64 `json:"rss_per_peer"`      // bytes of rss_peak; 0 with one peer
+	Resident int64   `json:"rss,omitempty"`     // bytes at the end, with all peers; Linux alone tells
 	Seconds  float64 `json:"seconds"`
 }
 
@@ -39,8 +40,8 @@ func benchIdleCommand(a *app) *cobra.Command {
 		Long: `Start a node with a Push in a process of its own and so many peers with a Pull, which it
 knows by address, in another; send one message, and then none. Told are the time from the
 start of the process to the acknowledgement of that message, the most memory that process had, what
-each peer more than one adds to it, and its share of a core. The state directory of the node
-is made below --dir, if that is given; otherwise it has none.`,
+each peer more than one adds to it, on Linux the memory it has at the end, and its share of a
+core. The state directory of the node is made below --dir, if that is given; otherwise it has none.`,
 		Example: `  peermesh bench idle --peers 10
   peermesh bench idle --peers 200 --duration 10s --json`,
 		Args: arguments(0, 0, "flags only"),
@@ -78,8 +79,13 @@ func (a *app) benchIdle(ctx context.Context, b benchIdle) error {
 	if a.events != nil {
 		return nil
 	}
-	_, err = fmt.Fprintf(a.stdout, "idle      %d peers, %.0f s\nfirst     message acknowledged %s after the process began\ncpu       %.2f %% of a core\nmemory    %.1f MB, %.1f MB with one peer, %.0f KB a peer\n",
-		e.Peers, e.Seconds, us(e.First), 100*e.CPU, float64(e.Memory)/1e6, float64(e.Alone)/1e6, e.PerPeer/1e3)
+	if _, err = fmt.Fprintf(a.stdout, "idle      %d peers, %.0f s\nfirst     message acknowledged %s after the process began\ncpu       %.2f %% of a core\nmemory    %.1f MB, %.1f MB with one peer, %.0f KB a peer\n",
+		e.Peers, e.Seconds, us(e.First), 100*e.CPU, float64(e.Memory)/1e6, float64(e.Alone)/1e6, e.PerPeer/1e3); err != nil {
+		return err
+	}
+	if e.Resident > 0 {
+		_, err = fmt.Fprintf(a.stdout, "resident  %.1f MB at the end\n", float64(e.Resident)/1e6)
+	}
 	return err
 }
 
@@ -141,6 +147,6 @@ func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchC
 		return e, err
 	}
 	e.CPU = (after.Used.CPU - before.Used.CPU).Seconds() / b.duration.Seconds()
-	e.Memory = after.Used.Memory
+	e.Memory, e.Resident = after.Used.Memory, after.Used.Resident
 	return e, nil
 }

@@ -18,29 +18,33 @@ func usageNow() usage {
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
 		return usage{} // the kernel refuses this to nobody
 	}
-	return usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Memory: peakMemory(int64(r.Maxrss))} //nolint:unconvert // 32 bits wide on some systems
-}
-
-// peakMemory is the most memory the process has had, in bytes. Where Linux tells, it
-// is taken from there: after an exec, getrusage still counts what the parent had.
-func peakMemory(maxrss int64) int64 {
+	most := int64(r.Maxrss) //nolint:unconvert // 32 bits wide on some systems
+	u := usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Memory: most << 10}
 	switch runtime.GOOS {
 	case "linux":
-		status, err := os.ReadFile("/proc/self/status")
-		if err != nil {
-			return maxrss << 10 // no /proc here
-		}
-		for line := range strings.Lines(string(status)) {
-			if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-				kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-				if err == nil {
-					return kb << 10
-				}
+		// After an exec, getrusage still counts what the parent had.
+		if status, err := os.ReadFile("/proc/self/status"); err == nil {
+			if peak := kilobytes(string(status), "VmHWM:"); peak > 0 {
+				u.Memory = peak
 			}
+			u.Resident = kilobytes(string(status), "VmRSS:")
 		}
-		return maxrss << 10
 	case "darwin":
-		return maxrss // bytes, where others count in KiB
+		u.Memory = most // bytes, where others count in KiB
 	}
-	return maxrss << 10
+	return u
+}
+
+// kilobytes is a line of /proc/PID/status in bytes; 0 if there is none.
+func kilobytes(status, line string) int64 {
+	for l := range strings.Lines(status) {
+		if rest, ok := strings.CutPrefix(l, line); ok {
+			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kb << 10
+		}
+	}
+	return 0
 }
