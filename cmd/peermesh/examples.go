@@ -23,6 +23,7 @@ var examples = map[string]string{
 	"spool purge":   "peermesh spool purge jobs --dir state --yes",
 	"spool export":  "peermesh spool export jobs --dir state > jobs.ndjson",
 	"spool import":  "peermesh spool import jobs --dir other < jobs.ndjson",
+	"dlq":           "peermesh dlq ls --dir state\npeermesh dlq replay jobs 17 --dir state",
 	"dlq ls":        "peermesh dlq ls --dir state",
 	"dlq peek":      "peermesh dlq peek jobs --dir state",
 	"dlq replay":    "peermesh dlq replay jobs 17 18 --dir state",

@@ -79,6 +79,7 @@ func verbs(a *app) []*cobra.Command {
 		policyCommand(a),
 		revokeCommand(a),
 		completionCommand(a),
+		manCommand(),
 		versionCommand(a),
 	}
 }
@@ -131,6 +132,8 @@ func helpCommand() *cobra.Command {
 		Use:     "help [VERB]",
 		GroupID: groupSecure,
 		Short:   "Help for a verb",
+		Example: `  peermesh help push
+  peermesh help spool ls`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, _, err := cmd.Root().Find(args)
 			if err != nil || len(args) > 0 && about == cmd.Root() {

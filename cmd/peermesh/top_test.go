@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"peermesh/internal/insight"
-
-	"github.com/spf13/cobra"
 )
 
 // busy is a view of a node, so long after its first frame.
@@ -67,17 +65,4 @@ func TestASocketThatWasOpenedAgainHasARateOfItsOwnLife(t *testing.T) {
 			t.Errorf("rates %v and %v, want those of the 1000 since", r.InPerS, r.OutPerS)
 		}
 	}
-}
-
-func TestEveryVerbHasAnExample(t *testing.T) {
-	var look func(*cobra.Command)
-	look = func(cmd *cobra.Command) {
-		if cmd.Example == "" && !cmd.HasSubCommands() && !cmd.Hidden {
-			t.Errorf("%s: no example in its help", cmd.CommandPath())
-		}
-		for _, sub := range cmd.Commands() {
-			look(sub)
-		}
-	}
-	look(rootCommand(newApp(nil, nil, nil, nil)))
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,12 +37,18 @@ func openBrowser(t *testing.T) *browser {
 	}
 	dir := t.TempDir()
 	cmd := exec.Command(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--remote-debugging-port=0", "--user-data-dir="+dir, "about:blank")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var said bytes.Buffer // a pipe that all its processes hold, so Wait returns when none of them writes into dir any more
+	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it ends by nothing else
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // they end by nothing else
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s", said.String())
+		}
 	})
 	b := &browser{t: t}
 	var port []byte
@@ -178,6 +186,11 @@ func TestPageInABrowserShowsTheLedgerAndReplaysByKeyboard(t *testing.T) {
 	b := openBrowser(t)
 	mesh := meshtest.New(t, meshtest.Config{Seed: 1})
 	n, other := mesh.Node("warehouse", func(c *node.Config) { c.Dir = mesh.Dir("warehouse") }), mesh.Node("shop")
+	for _, service := range []string{"price", "stock"} {
+		if _, err := other.Rep(service); err != nil {
+			t.Fatal(err)
+		}
+	}
 	mesh.AwaitLinks(n, other)
 	g, err := New(n, Config{})
 	if err != nil {
@@ -220,6 +233,7 @@ func TestPageInABrowserShowsTheLedgerAndReplaysByKeyboard(t *testing.T) {
 		post("/v1/pull/poison/"+post("/v1/pull/poison?wait=60", "").Get(headerLease)+"/nack?delay=10ms", "<i>it is broken</i>")
 	}
 	b.await("the message is dead", func() bool { return g.Ledger().Dead == 1 })
+	b.await("what no client asks for is given back", func() bool { return g.Ledger().Leased == 0 })
 
 	b.width(1000)
 	b.call("Page.navigate", map[string]any{"url": base + "/"}, nil)
@@ -234,6 +248,12 @@ func TestPageInABrowserShowsTheLedgerAndReplaysByKeyboard(t *testing.T) {
 	if got := b.eval(`document.querySelector("#peers tbody td").textContent`); got != "shop" {
 		t.Errorf("the page shows the node %q, want shop", got)
 	}
+	b.await("the page shows what the other node offers", func() bool {
+		return strings.Contains(b.eval(`document.querySelector("#peers tbody").textContent`), "price")
+	})
+	b.await("it shows rates", func() bool {
+		return b.eval(`document.querySelector("#sockets tbody tr td:last-child").textContent`) == "0.0"
+	})
 	b.shoot("page.png")
 
 	b.tabTo("Show dead letters of poison")

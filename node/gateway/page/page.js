@@ -31,7 +31,7 @@ function row(table, cells) {
     const td = document.createElement("td");
     td.dataset.label = labels[i].textContent;
     if (cell instanceof Node) td.append(cell);
-    else td.textContent = cell;
+    else td.textContent = cell === "" ? "-" : cell;
     if (typeof cell === "number") td.className = "n";
     tr.append(td);
   });
@@ -52,6 +52,7 @@ function figures(list, values) {
     dt.textContent = name;
     dd.textContent = value;
     dd.id = list.id + "-" + name.replaceAll(" ", "-");
+    if (String(value).length > 12) div.className = "wide";
     div.append(dt, dd);
     return div;
   }));
@@ -88,7 +89,9 @@ function show(s) {
   document.title = "peermesh " + s.node.name;
   const l = s.node.ledger;
   const shown = { carried: l.carried, accepted: l.accepted, queued: l.queued, leased: l.leased, done: l.done, dead: l.dead, expired: l.expired };
-  for (const [reason, n] of Object.entries(l.dropped || {})) shown["dropped " + reason] = n;
+  const dropped = Object.entries(l.dropped || {});
+  for (const [reason, n] of dropped) shown["dropped " + reason] = n;
+  if (dropped.length === 0) shown.dropped = 0;
   figures($("ledger"), shown);
   fill($("sockets"), s.sockets.filter((x) => x.ledger).map((x) => [x.kind, x.name, x.attached, x.ledger.queued, x.ledger.leased, x.ledger.done,
     x.ledger.dead, x.ledger.expired + total(x.ledger.dropped), rate("s" + x.kind + x.name, x.ledger.done, now, counts)]), "nothing is sent from here");
@@ -108,7 +111,7 @@ function show(s) {
   }));
   before = { at: now, counts };
   if (s.gateway.leaving) say("This gateway is shutting down", "bad");
-  else if (problems.length) say(problems.length + " problems, see below", "bad");
+  else if (problems.length) say(problems.length === 1 ? "1 problem, see below" : problems.length + " problems, see below", "bad");
   else say(s.peers.length === 1 ? "1 other node is linked" : s.peers.length + " other nodes are linked", "good");
 }
 
