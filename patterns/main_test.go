@@ -418,8 +418,9 @@ func (f *fates) note(s Settled) {
 	f.mu.Unlock()
 }
 
-// told is all of it, as seq, state and reason.
+// told is all of it, as seq, state and reason, when nothing goes on any more: what is told comes after what it tells of.
 func (f *fates) told() (out []string) {
+	synctest.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range f.all {
@@ -464,6 +465,7 @@ func (g *gaps) list() []socket.Gap {
 
 // told is all of it. How a hole is cut into pieces says nothing.
 func (g *gaps) told() (out []string) {
+	synctest.Wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := 0; i < len(g.all); {
