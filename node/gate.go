@@ -125,14 +125,20 @@ func (g *gate) news() <-chan struct{} {
 	return g.changed
 }
 
-// revoked says why a node is none of the mesh any more, if it is not.
-func (g *gate) revoked(id ID) *identity.Refusal {
+// revoked says why a node is none of the mesh any more, if it is not: its own key is revoked, or that of the user credential
+// that signed it (zero: the mesh did).
+func (g *gate) revoked(id, authority ID) *identity.Refusal {
 	p := g.current()
+	what := fmt.Sprintf("node %v", id)
 	why, revoked := p.Revoked(id)
+	if !revoked && !authority.IsZero() {
+		what = fmt.Sprintf("the user credential %v of node %v", authority, id)
+		why, revoked = p.Revoked(authority)
+	}
 	if !revoked {
 		return nil
 	}
-	r := &identity.Refusal{Code: identity.CodePolicy, Reason: fmt.Sprintf("node %v is revoked by policy version %d", id, p.Version())}
+	r := &identity.Refusal{Code: identity.CodePolicy, Reason: fmt.Sprintf("%s is revoked by policy version %d", what, p.Version())}
 	if why != "" {
 		r.Reason += ": " + why
 	}

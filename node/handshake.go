@@ -27,6 +27,13 @@ func (n *Node) acceptLinks() {
 			return
 		}
 		ctx, over := under.begin(n.ctx, 2*n.cfg.HandshakeTimeout)
+		if conn.ConnectionState().TLS.NegotiatedProtocol == enrollALPN {
+			n.wg.Go(func() {
+				defer over()
+				n.renews(ctx, conn)
+			})
+			continue
+		}
 		n.wg.Go(func() {
 			defer over()
 			if _, err := n.shake(ctx, conn, false, ID{}); err != nil {
@@ -124,7 +131,7 @@ func (n *Node) shake(ctx context.Context, conn *quic.Conn, dialed bool, want ID)
 	if err != nil {
 		return nil, err
 	}
-	if r := n.gate.revoked(who.ID); r != nil {
+	if r := n.gate.revoked(who.ID, who.Authority); r != nil {
 		return nil, r
 	}
 	if want != (ID{}) && who.ID != want {
@@ -423,7 +430,7 @@ func (n *Node) install(l *link) error {
 		up = &s
 	}
 	lower := n.ID().Compare(l.peer.ID) < 0
-	revoked := n.gate.revoked(l.peer.ID) // since the handshake began; from here on enforce finds the link
+	revoked := n.gate.revoked(l.peer.ID, l.ident.Authority) // since the handshake began; from here on enforce finds the link
 	switch {
 	case n.closing:
 		return errClosing

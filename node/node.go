@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"peermesh/discovery"
+	"peermesh/internal/enroll"
 	"peermesh/internal/identity"
 	"peermesh/internal/wire"
 	"peermesh/patterns"
@@ -62,6 +64,8 @@ type Node struct {
 
 	gate       gate
 	authority  ed25519.PublicKey // the mesh's
+	user       ID                // of the user credential, on a machine that joined
+	renewer    *enroll.Renewer   // elsewhere
 	policyFile string            // "": none is watched
 	adopting   sync.Mutex        // held while a policy is compared with the one in force and takes its place
 
@@ -178,6 +182,9 @@ func (n *Node) identify() (key identity.Key, err error) {
 		n.local.Store, n.local.Edition, n.local.Incarnation = n.store.ID(), n.store.Edition(), n.store.Incarnation()
 	}
 	n.mesh = mesh.ID()
+	if u, joined := mesh.User(); joined && len(n.cfg.Roles) == 0 {
+		n.cfg.Roles = u.Limits.Given()
+	}
 	n.creds, err = identity.NewCredentials(mesh, key, identity.Claims{Namespace: n.cfg.Namespace, Name: n.cfg.Name, Roles: n.cfg.Roles}, time.Now)
 	if err != nil {
 		return key, fmt.Errorf("node: %w", err)
@@ -237,12 +244,35 @@ func (n *Node) bind(key identity.Key) error {
 		MaxConnectionReceiveWindow:     mostConnection,
 		AllowConnectionWindowIncrease:  n.windows.grow,
 	}
-	ln, err := n.tr.Listen(n.creds.TLS(wire.ALPN), n.qc)
+	conf, err := n.accepts()
+	if err != nil {
+		return err
+	}
+	ln, err := n.tr.Listen(conf, n.qc)
 	if err != nil {
 		return fmt.Errorf("node: listen: %w", err)
 	}
 	n.ln = ln
 	return nil
+}
+
+// accepts is how a node meets those who dial it: as a peer, or, if it holds the mesh's key, as who renews credentials.
+func (n *Node) accepts() (*tls.Config, error) {
+	conf := n.creds.TLS(wire.ALPN)
+	if n.renewer == nil {
+		return conf, nil
+	}
+	renewal, err := identity.Unproved(enrollALPN)
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if enrolls(hello) {
+			return renewal, nil
+		}
+		return nil, nil // the one it is asked of
+	}
+	return conf, nil
 }
 
 // admit is asked before a handshake begins.

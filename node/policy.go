@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"peermesh/internal/enroll"
 	"peermesh/internal/identity"
 	"peermesh/internal/policy"
 	"peermesh/internal/wire"
@@ -99,13 +100,13 @@ func (n *Node) adopt(p *policy.Policy) error {
 func (n *Node) enforce(p *policy.Policy) {
 	cut := n.gate.replace(p)
 	n.log.Info("policy in force", "version", p.Version(), "rules", p.Rules(), "revoked", p.RevokedNodes())
-	if r := n.gate.revoked(n.ID()); r != nil {
+	if r := n.gate.revoked(n.ID(), n.user); r != nil {
 		n.log.Error("this node is revoked: nobody of its mesh will have it", "reason", r.Reason)
 	}
 	n.mu.Lock()
 	for id, l := range n.links {
 		l.sendPolicy(p)
-		if r := n.gate.revoked(id); r != nil {
+		if r := n.gate.revoked(id, l.ident.Authority); r != nil {
 			n.hub.emit(l.event(Refused, r.Code, r.Reason))
 			l.cancel(r)
 		}
@@ -127,6 +128,12 @@ func (n *Node) enforce(p *policy.Policy) {
 // more would be allowed than somebody meant.
 func (n *Node) loadPolicy(mesh *identity.Mesh, credential string) error {
 	n.authority = mesh.Public()
+	if u, joined := mesh.User(); joined {
+		n.user = u.ID
+	} else {
+		n.renewer = &enroll.Renewer{Mesh: mesh, Now: time.Now,
+			Revoked: func(id ID) (string, bool) { return n.gate.current().Revoked(id) }}
+	}
 	claims := n.creds.Claims()
 	n.gate.self = policy.Subject{ID: n.ID(), Name: claims.Name, Namespace: claims.Namespace, Roles: claims.Roles}
 	n.policyFile = n.cfg.Policy

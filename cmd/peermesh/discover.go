@@ -107,7 +107,7 @@ func (v *discoverVerb) reasons(a *app, seen view) error {
 var cures = map[string]string{
 	"mesh":        "if the two nodes belong together, give both the same --mesh FILE",
 	"certificate": "look at --mesh on the other side: it shows no certificate of this mesh",
-	"expired":     "look at the clocks of both hosts",
+	"expired":     "look at the clocks of both hosts; on a machine that joined run: peermesh cert renew",
 	"identity":    "look who has that address now: it is not the node that was expected there",
 	"version":     "update the older of the two: they have no protocol version in common",
 	"policy":      "ask for a rule that allows it: the policy does not; peermesh policy test WHO VERB NAME tries one",

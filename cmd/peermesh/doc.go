@@ -15,7 +15,9 @@
 // verbs that see (status, peers, sockets, discover, ping) share the type sight: the
 // node of --dir through its control socket, or a node opened to look around. The verbs
 // that look after what is on disk (spool, dlq) share the type tending: an order that is
-// carried out in the state directory, or by the node that runs with it. sidecar runs a node and
+// carried out in the state directory, or by the node that runs with it. The verbs that
+// secure (init, invite, join, cert, policy, revoke) work on the mesh credential and the
+// policy beside it. sidecar runs a node and
 // package gateway from the sections of the configuration file (sidecar_config.go).
 //
 // # What scripts may rely on

@@ -30,6 +30,8 @@ var examples = map[string]string{
 	"dlq drop":      "peermesh dlq drop jobs 17 --dir state --yes",
 	"policy show":   "peermesh policy show --dir state",
 	"policy apply":  "peermesh policy apply rules.txt --mesh mesh.pem",
+	"cert show":     "peermesh cert show blue.pem",
+	"cert renew":    "peermesh cert renew --mesh blue.pem --peer hub:4242",
 	"bench all":     "peermesh bench all",
 	"bench push":    "peermesh bench push --size 100 --reference",
 	"bench pub":     "peermesh bench pub --subscribers 4",

@@ -50,7 +50,7 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &f):
 		return f.code
-	case errors.As(err, &refusal), errors.Is(err, node.ErrDenied):
+	case errors.As(err, &refusal), errors.Is(err, node.ErrDenied), errors.Is(err, node.ErrLimits), errors.Is(err, node.ErrNoMeshKey):
 		return exitRefused
 	case isStorage(err):
 		return exitStorage
@@ -88,6 +88,8 @@ func openError(g global, err error) error {
 		return usagef("--spool-key-file %s without --dir: nothing is kept on disk", g.spoolKey)
 	case errors.Is(err, spool.ErrLocked):
 		return failf(exitStorage, "--dir %s is in use by another process; ask that one with: peermesh status --dir %s", g.dir, g.dir)
+	case errors.Is(err, node.ErrLimits), errors.Is(err, node.ErrNoMeshKey):
+		return failf(exitRefused, "%w", err)
 	case errors.As(err, &network):
 		return failf(exitFailed, "--listen %s: %w", g.listen, err)
 	case g.dir != "":

@@ -14,9 +14,9 @@ func initCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "init [FILE]",
 		GroupID: groupSecure,
-		Short:   "Make a mesh: the credential that its nodes share",
-		Long: `Makes a new mesh and its credential FILE (mode 0600). Every node that is started with --mesh FILE,
-or a copy of it, is a member. Without FILE it makes your own mesh, which is used when no --mesh is
+		Short:   "Make a mesh and its credential",
+		Long: `Makes a new mesh and its credential FILE (mode 0600), which holds the mesh's key. Every node that is
+started with --mesh FILE is a member, and peermesh invite lets other machines in. Without FILE it makes your own mesh, which is used when no --mesh is
 given; that one is made by itself on first use.`,
 		Args: arguments(0, 1, "at most one FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -10,6 +10,7 @@ import (
 
 	"peermesh/internal/identity"
 	"peermesh/internal/policy"
+	"peermesh/node"
 
 	"github.com/spf13/cobra"
 )
@@ -273,6 +274,9 @@ func (s *statute) apply(a *app, from string, text []byte) error {
 		return usagef("%s:%w", from, err)
 	}
 	signed, err := policy.Sign(text, s.mesh, max(draft.Version(), s.inUse.Version())+1)
+	if errors.Is(err, node.ErrNoMeshKey) {
+		return err
+	}
 	if err != nil {
 		return usagef("%s: %w", from, err)
 	}

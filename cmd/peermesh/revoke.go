@@ -10,14 +10,15 @@ import (
 func revokeCommand(a *app) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use:     "revoke NODE-ID...",
+		Use:     "revoke ID...",
 		GroupID: groupSecure,
-		Short:   "Shut nodes out of the mesh",
+		Short:   "Shut nodes, or a machine that joined, out of the mesh",
 		Long: `Adds nodes to those that the policy revokes, signs it and puts it in force, see policy apply. Their
-links are cut, and nobody who knows that policy takes them again. A node is its key: one that still
-has the mesh credential can make a new one, so then make a new mesh with init too.`,
+links are cut, and nobody who knows that policy takes them again. ID is that of a node, or that of the
+credential of a machine that joined (peermesh cert show), with all nodes that it signed. One that has
+the mesh's own key can make new nodes, so then make a new mesh with init too.`,
 		Example: `  peermesh revoke r4kmh2xpb6e3vszzq7wl5jcnte --reason "laptop stolen"`,
-		Args:    arguments(1, -1, "a NODE-ID; peermesh peers lists them"),
+		Args:    arguments(1, -1, "an ID; peermesh peers lists them"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			s, err := a.statute()
 			if err != nil {

@@ -76,6 +76,9 @@ func verbs(a *app) []*cobra.Command {
 		benchCommand(a),
 		sidecarCommand(a),
 		initCommand(a),
+		inviteCommand(a),
+		joinCommand(a),
+		certCommand(a),
 		policyCommand(a),
 		revokeCommand(a),
 		completionCommand(a),
@@ -123,7 +126,6 @@ The global flags are environment variables too (--no-mdns is PEERMESH_NO_MDNS), 
 		exemplify(v, v.Name())
 		root.AddCommand(v)
 	}
-	root.AddCommand(laterCommands()...)
 	return root
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,9 @@ func TestMain(m *testing.M) {
 //	code N ARG...     runs peermesh ARG..., which must exit with N
 //	up NAME ARG...    starts peermesh ARG... with --json and waits until it is ready; its
 //	                  address is $NAME_addr, its node id $NAME_id
+//	begin NAME ARG... starts peermesh ARG... with --json
+//	learn VAR NAME EVENT KEY
+//	                  waits for that event of NAME; $VAR is its KEY
 //	await NAME RE     waits until a line that NAME printed matches
 //	tell NAME SIGNAL  sends TERM, KILL or HUP
 //	ended NAME N      waits until NAME has ended, with N; what it printed is in NAME.out and
@@ -59,7 +63,7 @@ func TestScripts(t *testing.T) {
 		Condition: func(cond string) (bool, error) { return false, errors.New("unknown condition " + cond) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": scriptCode, "up": scriptUp, "await": scriptAwait, "tell": scriptTell, "ended": scriptEnded, "count": scriptCount,
-			"ends": scriptEnds,
+			"ends": scriptEnds, "begin": scriptBegin, "learn": scriptLearn,
 		},
 	})
 }
@@ -118,10 +122,35 @@ func scriptUp(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: up NAME ARG...")
 	}
 	name := args[0]
+	c := begin(ts, name, append(args[1:], "--name", name)...)
+	var ready struct{ ID, Addr string }
+	ts.Check(json.Unmarshal([]byte(c.await(ts, regexp.MustCompile(`"event":"ready"`))), &ready))
+	ts.Setenv(name+"_addr", ready.Addr)
+	ts.Setenv(name+"_id", ready.ID)
+}
+
+func scriptBegin(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: begin NAME ARG...")
+	}
+	begin(ts, args[0], args[1:]...)
+}
+
+func scriptLearn(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: learn VAR NAME EVENT KEY")
+	}
+	line := scriptedAs(ts, args[1]).await(ts, regexp.MustCompile(`"event":"`+regexp.QuoteMeta(args[2])+`"`))
+	fields := map[string]any{}
+	ts.Check(json.Unmarshal([]byte(line), &fields))
+	ts.Setenv(args[0], fmt.Sprint(fields[args[3]]))
+}
+
+// begin starts a process of the script.
+func begin(ts *testscript.TestScript, name string, args ...string) *scripted {
 	path, err := lookPath(ts)
 	ts.Check(err)
-	c := &scripted{name: name, cmd: exec.Command(path, append(args[1:], "--json", "--name", name)...), done: make(chan struct{}),
-		changed: make(chan struct{})}
+	c := &scripted{name: name, cmd: exec.Command(path, append(args, "--json")...), done: make(chan struct{}), changed: make(chan struct{})}
 	c.cmd.Dir = ts.MkAbs(".")
 	for _, key := range []string{"HOME", "PATH", "TMPDIR", "GORACE", "PEERMESH_NO_MDNS", "PEERMESH_LISTEN", "PEERMESH_PEER", "PEERMESH_GATEWAY_LISTEN"} {
 		c.cmd.Env = append(c.cmd.Env, key+"="+ts.Getenv(key))
@@ -149,10 +178,7 @@ func scriptUp(ts *testscript.TestScript, neg bool, args []string) {
 		_ = c.cmd.Process.Kill() // most have ended by now
 		<-c.done
 	})
-	var ready struct{ ID, Addr string }
-	ts.Check(json.Unmarshal([]byte(c.await(ts, regexp.MustCompile(`"event":"ready"`))), &ready))
-	ts.Setenv(name+"_addr", ready.Addr)
-	ts.Setenv(name+"_id", ready.ID)
+	return c
 }
 
 // lookPath finds the command where testscript put it.

@@ -31,6 +31,7 @@ var floors = map[string]int{
 
 	"discovery":         0,
 	"internal/arch":     0,
+	"internal/enroll":   0,
 	"internal/history":  0,
 	"internal/identity": 0,
 	"internal/insight":  0,
@@ -58,6 +59,7 @@ var neighbours = map[string][]string{
 	"node/zmtp":         {"node"},
 	"node/zmtp/interop": {"node", "node/zmtp"},
 	"patterns/typed":    {"patterns"},
+	"internal/enroll":   {"internal/identity"},
 	"internal/history":  {"internal/ranges"},
 	"internal/ledger":   {"internal/identity", "internal/ranges", "internal/wire"},
 	"internal/marks":    {"internal/ranges", "internal/wire"},

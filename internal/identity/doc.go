@@ -14,6 +14,13 @@
 // certificate first and the intermediate's after it. The mesh's own certificate need not be sent: whoever is in the
 // mesh has it already, and nobody else's copy would be believed.
 //
+// Such an intermediate is the user credential of a machine that joined (internal/enroll). It lasts a year, can sign no
+// further authority, and says in a URI of its own which nodes it may sign, see [Limits]:
+//
+//	spiffe://<mesh id>/ns/<namespaces>/user/<key id>/name/<names>[/role/<roles>]...
+//
+// It is the same type, [Mesh], as the mesh's own credential, and can do less: errors match [ErrLimits] and [ErrNoMeshKey].
+//
 // # One machine, nothing to configure
 //
 // [DefaultMesh] is the user's own mesh, made on first use in the user's configuration directory and readable by that

@@ -303,7 +303,8 @@ func TestChainsThroughOneIntermediateAreAccepted(t *testing.T) {
 					t.Fatal(seen.err)
 				}
 				wantPeer(t, honest, seen.state, Peer{
-					ID: w.key.ID(), Mesh: w.mesh.ID(), Name: "stranger", NotAfter: time.Now().Add(c.life).UTC(),
+					ID: w.key.ID(), Mesh: w.mesh.ID(), Name: "stranger", Authority: IDOf(user.private.Public().(ed25519.PublicKey)),
+					NotAfter: time.Now().Add(c.life).UTC(),
 				})
 			})
 		})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -16,11 +17,16 @@ const DefaultLife = 30 * 24 * time.Hour
 
 // Issue signs a certificate for the node that holds the private half of key, valid from an hour before now (for
 // peers with slow clocks) until life after it; a life of 0 means DefaultLife. The chain is what the node presents,
-// its own certificate first, in DER; the caller owns it. Claims that a certificate cannot carry are an error.
+// its own certificate first, in DER; the caller owns it. Claims that a certificate cannot carry are an error, and so are
+// those beyond the limits of a user credential, which matches ErrLimits. What a user credential signs lasts no longer than
+// that one.
 func (m *Mesh) Issue(key ed25519.PublicKey, c Claims, now time.Time, life time.Duration) (chain [][]byte, err error) {
 	der, err := m.issue(key, c, now, life)
 	if err != nil {
 		return nil, fmt.Errorf("identity: issue certificate: %w", err)
+	}
+	if m.user != nil {
+		return [][]byte{der, slices.Clone(m.user.Raw)}, nil
 	}
 	return [][]byte{der}, nil
 }
@@ -43,7 +49,17 @@ func (m *Mesh) issue(key ed25519.PublicKey, c Claims, now time.Time, life time.D
 	if err != nil {
 		return nil, err
 	}
-	return x509.CreateCertificate(rand.Reader, leafTemplate(key, uri, now, life), m.cert, key, m.private)
+	template := leafTemplate(key, uri, now, life)
+	if m.user == nil {
+		return x509.CreateCertificate(rand.Reader, template, m.cert, key, m.private)
+	}
+	if err := m.limits.Check(claims); err != nil {
+		return nil, err
+	}
+	if m.user.NotAfter.Before(template.NotAfter) {
+		template.NotAfter = m.user.NotAfter
+	}
+	return x509.CreateCertificate(rand.Reader, template, m.user, key, m.private)
 }
 
 // leafTemplate is what a node's certificate says, but for the issuer's part.

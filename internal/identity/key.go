@@ -63,6 +63,11 @@ func (k Key) Derive(label string) [32]byte {
 	return [32]byte(secret)
 }
 
+// Sign makes a statement of this key for a purpose, as [Mesh.Sign] does.
+func (k Key) Sign(purpose string, statement []byte) ([]byte, error) {
+	return signFor(k.private, purpose, statement)
+}
+
 // String returns the node id, never the key.
 func (k Key) String() string { return k.ID().String() }
 
@@ -80,11 +85,11 @@ func freshKey() ([]byte, error) {
 
 // parseKey reads the content of a key file: one PRIVATE KEY block (PKCS #8) and nothing after it.
 func parseKey(data []byte) (Key, error) {
-	blocks, err := readPEM(data, pemPrivate)
+	blocks, err := readPEM(data, map[string]int{pemPrivate: 1})
 	if err != nil {
 		return Key{}, err
 	}
-	private, err := parsePrivate(blocks[pemPrivate])
+	private, err := parsePrivate(blocks[pemPrivate][0])
 	if err != nil {
 		return Key{}, err
 	}

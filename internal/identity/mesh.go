@@ -11,12 +11,16 @@ import (
 	"time"
 )
 
-// Mesh is a mesh credential: the Ed25519 key and the self-signed certificate of the mesh's certificate authority.
-// Whoever holds it can make nodes of the mesh. A Mesh is immutable, safe for concurrent use, and prints as its id.
+// Mesh is a mesh credential, what makes nodes of a mesh. It is one of two: the Ed25519 key and the self-signed certificate
+// of the mesh's certificate authority, which can do everything; or a user credential, that of a machine that joined: a key
+// of its own, and a certificate by which the mesh lets it sign nodes within [Limits], see [Mesh.User].
+// A Mesh is immutable, safe for concurrent use, and prints as the mesh's id.
 type Mesh struct {
 	id      MeshID
-	private ed25519.PrivateKey
-	cert    *x509.Certificate
+	private ed25519.PrivateKey // of the mesh, or of user
+	cert    *x509.Certificate  // the mesh's own
+	user    *x509.Certificate  // nil: private is the mesh's
+	limits  Limits             // of user
 }
 
 // clockSkew is how far back a certificate's first date lies, for peers whose clocks are slow.
@@ -66,7 +70,8 @@ func meshOf(private ed25519.PrivateKey, now time.Time) (*Mesh, error) {
 	return &Mesh{id: id, private: private, cert: cert}, nil
 }
 
-// ParseMesh reads what Marshal writes: one CERTIFICATE and one PRIVATE KEY block, in either order, that belong together.
+// ParseMesh reads what Marshal writes: a PRIVATE KEY block and its CERTIFICATE, in either order, that belong together; of a
+// user credential the mesh's CERTIFICATE follows the user's.
 func ParseMesh(data []byte) (*Mesh, error) {
 	mesh, err := parseMesh(data)
 	if err != nil {
@@ -76,27 +81,25 @@ func ParseMesh(data []byte) (*Mesh, error) {
 }
 
 func parseMesh(data []byte) (*Mesh, error) {
-	blocks, err := readPEM(data, pemCertificate, pemPrivate)
+	blocks, err := readPEM(data, map[string]int{pemCertificate: 2, pemPrivate: 1})
 	if err != nil {
 		return nil, err
 	}
-	private, err := parsePrivate(blocks[pemPrivate])
+	private, err := parsePrivate(blocks[pemPrivate][0])
 	if err != nil {
 		return nil, err
 	}
-	cert, err := x509.ParseCertificate(blocks[pemCertificate])
+	certs := blocks[pemCertificate]
+	if len(certs) == 2 {
+		return newUser(private, certs[0], certs[1])
+	}
+	cert, err := parseAuthority(certs[0])
 	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
+		return nil, err
 	}
 	public := private.Public().(ed25519.PublicKey)
 	if !public.Equal(cert.PublicKey) {
 		return nil, errors.New("the private key is not the certificate's")
-	}
-	if !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return nil, errors.New("the certificate is not a certificate authority's")
-	}
-	if err := cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
-		return nil, fmt.Errorf("the certificate is not signed by its own key: %w", err)
 	}
 	return &Mesh{id: keyHash(public), private: private, cert: cert}, nil
 }
@@ -104,14 +107,19 @@ func parseMesh(data []byte) (*Mesh, error) {
 // ID returns the mesh's id.
 func (m *Mesh) ID() MeshID { return m.id }
 
-// Marshal returns the credential as PEM: the CA certificate, then the private key. Whoever reads it owns the mesh.
+// Marshal returns the credential as PEM: the certificates, the mesh's last, then the private key. Whoever reads it can do
+// what the credential can.
 func (m *Mesh) Marshal() ([]byte, error) {
 	private, err := marshalPrivate(m.private)
 	if err != nil {
 		return nil, fmt.Errorf("identity: mesh credential: %w", err)
 	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: m.cert.Raw})
-	return append(cert, private...), nil
+	var out []byte
+	if m.user != nil {
+		out = pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: m.user.Raw})
+	}
+	out = append(out, pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: m.cert.Raw})...)
+	return append(out, private...), nil
 }
 
 // String returns the mesh id, never the key.

@@ -56,7 +56,8 @@ func TestABadMeshCredentialIsAnError(t *testing.T) {
 		{"garbage", "not PEM", "not PEM"},
 		{"no key", cert, `no PEM block "PRIVATE KEY"`},
 		{"no certificate", key, `no PEM block "CERTIFICATE"`},
-		{"two certificates", cert + cert + key, "more than one"},
+		{"two certificates", cert + cert + key, "not that of a user's authority"},
+		{"three certificates", cert + cert + cert + key, "more than 2"},
 		{"a tail", cert + key + "tail", "follows the last"},
 		{"an encrypted key", cert + pemBlock("ENCRYPTED PRIVATE KEY", []byte{1}), "does not belong"},
 		{"a broken key", cert + pemBlock(pemPrivate, []byte{1}), "private key"},
@@ -219,6 +220,11 @@ func FuzzParseMesh(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	user, err := newUserOf(f, fixedMesh(f, 1), fixedKey(2), sensorLimits, birth, 0).Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(user)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		mesh, err := ParseMesh(data)
 		if err != nil {

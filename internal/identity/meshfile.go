@@ -16,12 +16,8 @@ func CreateMesh(path string) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := mesh.Marshal()
-	if err != nil {
+	if err := mesh.Write(path); err != nil {
 		return nil, err
-	}
-	if err := publish(path, data, os.Link); err != nil {
-		return nil, fmt.Errorf("identity: new mesh: %w", err)
 	}
 	return mesh, nil
 }
@@ -62,6 +58,9 @@ func DefaultMesh() (*Mesh, string, error) {
 
 // homeCure is what helps when the default mesh has no place to be.
 const homeCure = "set HOME (or XDG_CONFIG_HOME; on Windows AppData) to a writable directory, or name a mesh credential"
+
+// DefaultPath is where the credential of the user's own mesh lies, if there is one.
+func DefaultPath() (string, error) { return defaultMeshPath() }
 
 func defaultMeshPath() (string, error) {
 	dir, err := os.UserConfigDir()

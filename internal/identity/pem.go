@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -18,24 +19,26 @@ const (
 // maxFileBytes bounds a credential file. Ours are under 1 KiB; the rest is room for comments and longer names.
 const maxFileBytes = 64 << 10
 
-// readPEM returns the content of the blocks in data by their type. It wants exactly one of each wanted type, and
-// none of another; text before a block is a comment, text after the last one is an error.
-func readPEM(data []byte, want ...string) (map[string][]byte, error) {
+// readPEM returns the content of the blocks in data by their type, in their order. It wants at least one of each type that
+// is named and at most as many as is said, and none of another; text before a block is a comment, text after the last one
+// is an error.
+func readPEM(data []byte, most map[string]int) (map[string][][]byte, error) {
 	if len(data) > maxFileBytes {
 		return nil, fmt.Errorf("over %d bytes, too large for a credential", maxFileBytes)
 	}
-	blocks := make(map[string][]byte, len(want))
+	want := slices.Sorted(maps.Keys(most))
+	blocks := make(map[string][][]byte, len(want))
 	for len(bytes.TrimSpace(data)) > 0 {
 		block, rest := pem.Decode(data)
 		switch {
 		case block == nil:
 			return nil, errors.New("not PEM, or something follows the last PEM block")
-		case !slices.Contains(want, block.Type):
+		case most[block.Type] == 0:
 			return nil, fmt.Errorf("PEM block %q does not belong here, want %q", block.Type, want)
-		case blocks[block.Type] != nil:
-			return nil, fmt.Errorf("more than one PEM block %q", block.Type)
+		case len(blocks[block.Type]) == most[block.Type]:
+			return nil, fmt.Errorf("more than %d PEM blocks %q", most[block.Type], block.Type)
 		}
-		blocks[block.Type] = block.Bytes
+		blocks[block.Type] = append(blocks[block.Type], block.Bytes)
 		data = rest
 	}
 	for _, kind := range want {

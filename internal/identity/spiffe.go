@@ -10,6 +10,9 @@ import (
 // spiffeID is the identity in a certificate's URI:
 //
 //	spiffe://<mesh id>/ns/<namespace>/node/<node id>/name/<name>[/role/<role>]...
+//	spiffe://<mesh id>/ns/<namespace>/user/<key id>/name/<name>[/role/<role>]...
+//
+// The second is that of a user's authority; its labels are the [Limits] of what it may sign.
 //
 // SPIFFE allows only letters, digits, '.', '-' and '_' in a path, and no percent-encoding. Labels may hold any text,
 // so every other byte, and '_' itself, is written '_' and two lower-case hex digits. An empty label is a lone '_';
@@ -17,7 +20,8 @@ import (
 // one spelling for each identity, and parseSPIFFE takes no other.
 type spiffeID struct {
 	mesh   MeshID
-	node   ID
+	user   bool // of an authority, and the claims are its limits
+	node   ID   // or the id of the authority's key
 	claims Claims
 }
 
@@ -32,12 +36,25 @@ func (s spiffeID) String() string {
 	b.WriteString(spiffeScheme)
 	b.WriteString(s.mesh.String())
 	b.WriteString("/ns/" + escape(s.claims.Namespace))
-	b.WriteString("/node/" + s.node.String())
+	b.WriteString("/" + s.kind() + "/" + s.node.String())
 	b.WriteString("/name/" + escape(s.claims.Name))
 	for _, role := range s.claims.Roles {
 		b.WriteString("/role/" + escape(role))
 	}
 	return b.String()
+}
+
+// The kinds of what an id names.
+const (
+	kindNode = "node"
+	kindUser = "user"
+)
+
+func (s spiffeID) kind() string {
+	if s.user {
+		return kindUser
+	}
+	return kindNode
 }
 
 // parseSPIFFE reads what String writes, and nothing else. It does not compare the ids with anything.
@@ -50,7 +67,7 @@ func parseSPIFFE(uri string) (spiffeID, error) {
 		return spiffeID{}, fmt.Errorf("URI %q does not begin with %s", uri, spiffeScheme)
 	}
 	parts := strings.Split(path, "/")
-	if len(parts) < 7 || len(parts)%2 == 0 || parts[1] != "ns" || parts[3] != "node" || parts[5] != "name" {
+	if len(parts) < 7 || len(parts)%2 == 0 || parts[1] != "ns" || parts[3] != kindNode && parts[3] != kindUser || parts[5] != "name" {
 		return spiffeID{}, fmt.Errorf("URI %q is not of the form spiffe://MESH/ns/NAMESPACE/node/ID/name/NAME", uri)
 	}
 	s, err := parseParts(parts)
@@ -65,6 +82,7 @@ func parseSPIFFE(uri string) (spiffeID, error) {
 
 // parseParts fills a spiffeID from the pieces between the slashes, of which the first seven stand in their places.
 func parseParts(parts []string) (s spiffeID, err error) {
+	s.user = parts[3] == kindUser
 	if s.mesh, err = parseHash(parts[0]); err != nil {
 		return s, fmt.Errorf("mesh id %w", err)
 	}

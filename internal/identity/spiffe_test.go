@@ -135,6 +135,7 @@ func TestOnlyTheCanonicalURIParses(t *testing.T) {
 
 func FuzzParseSPIFFE(f *testing.F) {
 	f.Add(spiffeID{mesh: MeshID{1}, node: ID{2}, claims: Claims{Name: "a_b/ü", Roles: []string{"x", "y"}}}.String())
+	f.Add(spiffeID{mesh: MeshID{1}, user: true, node: ID{2}, claims: Claims{Namespace: "*", Roles: []string{"x*"}}}.String())
 	f.Fuzz(func(t *testing.T, uri string) {
 		id, err := parseSPIFFE(uri)
 		if err != nil {

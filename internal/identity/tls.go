@@ -1,7 +1,9 @@
 package identity
 
 import (
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 )
 
@@ -47,4 +49,38 @@ func checkProtocol(cs tls.ConnectionState, alpn string) error {
 		return fmt.Errorf("identity: handshake: resumes an earlier session, which would pass by the checks of its certificate")
 	}
 	return nil
+}
+
+// Unproved returns a new configuration for a connection whose certificates prove nothing: whoever accepts shows one that was
+// made for the occasion, whoever dials shows none. It is TLS 1.3 for the protocol name alpn, without resumption. Both sides
+// must prove who they are by signing the connection's [Binding], and believe nothing before that.
+func Unproved(alpn string) (*tls.Config, error) {
+	key, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{NotAfter: endless}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key.private)
+	if err != nil {
+		return nil, fmt.Errorf("identity: certificate for the occasion: %w", err)
+	}
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{alpn},
+		ServerName:             serverName,
+		Certificates:           []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key.private}},
+		InsecureSkipVerify:     true,
+		SessionTicketsDisabled: true,
+		VerifyConnection:       func(cs tls.ConnectionState) error { return checkProtocol(cs, alpn) },
+	}, nil
+}
+
+// Binding returns 32 bytes that both ends of a finished handshake have in common, and no other connection has: neither of
+// two that somebody in the middle has joined (RFC 8446, 7.5).
+func Binding(cs tls.ConnectionState) ([]byte, error) {
+	b, err := cs.ExportKeyingMaterial("EXPORTER-peermesh-binding", nil, 32)
+	if err != nil {
+		return nil, fmt.Errorf("identity: binding of a connection: %w", err)
+	}
+	return b, nil
 }

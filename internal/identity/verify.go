@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/ed25519"
 	"crypto/x509"
+	"errors"
 	"slices"
 	"time"
 )
@@ -14,6 +15,7 @@ type Peer struct {
 	Namespace string
 	Name      string
 	Roles     []string  // sorted, each once; the caller owns the slice
+	Authority ID        // key of the user's authority that signed it; zero: the mesh itself did
 	NotAfter  time.Time // when the first certificate of its chain runs out
 }
 
@@ -47,6 +49,10 @@ func (v verifier) verify(chain []*x509.Certificate) (Peer, *Refusal) {
 	if id := IDOf(leaf.PublicKey.(ed25519.PublicKey)); id != claimed.node {
 		return Peer{}, refuse(CodeIdentity, "its certificate names node %s, but its key is that of node %s", claimed.node, id)
 	}
+	authority, refusal := v.checkLimits(signed, claimed.claims)
+	if refusal != nil {
+		return Peer{}, refusal
+	}
 	notAfter, refusal := v.checkDates(signed)
 	if refusal != nil {
 		return Peer{}, refusal
@@ -57,6 +63,7 @@ func (v verifier) verify(chain []*x509.Certificate) (Peer, *Refusal) {
 		Namespace: claimed.claims.Namespace,
 		Name:      claimed.claims.Name,
 		Roles:     claimed.claims.Roles,
+		Authority: authority,
 		NotAfter:  notAfter,
 	}, nil
 }
@@ -92,6 +99,9 @@ func checkForm(chain []*x509.Certificate) (spiffeID, *Refusal) {
 		return spiffeID{}, refuse(CodeCertificate, "its certificate holds %d URIs, want one SPIFFE id", len(leaf.URIs))
 	}
 	claimed, err := parseSPIFFE(leaf.URIs[0].String())
+	if err == nil && claimed.user {
+		err = errors.New("it is a user's")
+	}
 	if err != nil {
 		return spiffeID{}, refuse(CodeCertificate, "its certificate is not that of a peermesh node: %v", err)
 	}
@@ -128,6 +138,22 @@ func (v verifier) checkSigned(chain []*x509.Certificate) ([]*x509.Certificate, *
 		}
 	}
 	return signed, nil
+}
+
+// checkLimits refuses what an authority on the way to the mesh was not made for, and returns the id of the last one's key.
+// X.509 constrains the host of a URI, which is the mesh; namespace, name and roles stand in its path.
+func (v verifier) checkLimits(signed []*x509.Certificate, c Claims) (authority ID, refusal *Refusal) {
+	for _, cert := range signed[1:] {
+		limits, limited, err := limitsIn(cert, v.mesh)
+		if err == nil && limited {
+			err = limits.Check(c)
+		}
+		if err != nil {
+			return ID{}, refuse(CodeCertificate, "its certificate is signed by a user's authority: %v", err)
+		}
+		authority = IDOf(cert.PublicKey.(ed25519.PublicKey))
+	}
+	return authority, nil
 }
 
 // checkDates returns when the first of the certificates runs out.

@@ -48,7 +48,7 @@ func (a *Answer) because(format string, args ...any) {
 var refusals = map[string]struct{ cause, cure string }{
 	"mesh":        {"%s is a member of another mesh", "if the two nodes belong together, give both the same --mesh FILE"},
 	"certificate": {"%s shows no certificate of this mesh", "look at --mesh on the other side, then restart that node"},
-	"expired":     {"the certificate of %s has run out", "renew it by restarting that node with the mesh file; if it is fresh, set the clock of the host that refused"},
+	"expired":     {"the certificate of %s has run out", "renew it by restarting that node with the mesh file, or on a machine that joined with peermesh cert renew; if it is fresh, set the clock of the host that refused"},
 	CodeClock:     {"the clocks of this host and that of %s differ: the certificate is not valid yet here", "set both clocks right, best with NTP: timedatectl set-ntp true"},
 	"identity":    {"another node than the expected one answers at the address of %s", "look who has that address now, and correct --peer"},
 	"version":     {"%s speaks another version of the protocol", "update the older of the two"},

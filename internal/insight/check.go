@@ -206,10 +206,10 @@ func CheckCertificate(mesh string, notAfter, now time.Time, err error) Check {
 		c.Cure = "name the credential of the mesh with --mesh FILE; peermesh init makes one"
 	case left <= 0:
 		c.Verdict, c.Code, c.Text = Fail, "expired", fmt.Sprintf("of mesh %s: it ran out at %s", mesh, notAfter.UTC().Format(time.RFC3339))
-		c.Cure = "restart the node with the mesh file; if the date is right, set the clock"
+		c.Cure = "restart the node with the mesh file, or on a machine that joined run: peermesh cert renew; if the date is right, set the clock"
 	case left < 24*time.Hour:
 		c.Verdict, c.Code, c.Text = Warn, "expired", fmt.Sprintf("of mesh %s: it runs out in %v", mesh, left.Round(time.Minute))
-		c.Cure = "restart the node with the mesh file: it makes a new one"
+		c.Cure = "restart the node with the mesh file: it makes a new one; on a machine that joined run: peermesh cert renew"
 	default:
 		c.Text = fmt.Sprintf("of mesh %s, good for %d days", mesh, int(left/(24*time.Hour)))
 	}

@@ -8,7 +8,7 @@ var table = slices.Concat(
 	gateways,
 	attachedAtReceiver, attachedAtSender, leasing, answering,
 	storing, keepingAtReceiver, keepingAtSender, spilling, viewing, requesting, identifying,
-	timing, reading, denying, bridging, showing, tracing, telling, gathering,
+	timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering,
 )
 
 // The memory of a receiver, and what it tells of it.

@@ -16,7 +16,7 @@ var rules = []string{
 	"attach: CONFIRM", "attach: the flag", "attach: the dispatch mark", "attach: forgotten",
 	"rule 1", "rule 2", "rule 3", "rule 4", "rule 5", "rule 6",
 	"cause 1", "cause 2", "cause 3", "cause 4", "cause 5", "cause 6", "cause 7", "cause 8", "cause 9", "cause 10", "cause 11", "cause 12",
-	"lease", "credit", "attempts", "order", "ranges", "dead letters", "views", "once", "once-durable", "bad input", "policy", "tracing", "insight",
+	"lease", "credit", "attempts", "order", "ranges", "dead letters", "views", "once", "once-durable", "bad input", "policy", "trust", "tracing", "insight",
 }
 
 const root = "../.."

@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"peermesh/internal/identity"
 	"peermesh/internal/topic"
@@ -73,32 +72,8 @@ func (r *rule) fits(s Subject, verb wire.Kind, name string) bool {
 }
 
 // anyGlob reports whether one of them matches; none at all match everything.
-func anyGlob(globs []glob, s string) bool {
-	return len(globs) == 0 || slices.ContainsFunc(globs, func(g glob) bool { return g.match(s) })
-}
-
-// glob is a text in which * stands for any run of characters, none included.
-type glob string
-
-func (g glob) match(s string) bool {
-	first, rest, wild := strings.Cut(string(g), "*")
-	if !wild {
-		return s == first
-	}
-	if !strings.HasPrefix(s, first) {
-		return false
-	}
-	s = s[len(first):]
-	parts := strings.Split(rest, "*")
-	last := parts[len(parts)-1]
-	for _, part := range parts[:len(parts)-1] { // the leftmost place leaves the most to the others
-		at := strings.Index(s, part)
-		if at < 0 {
-			return false
-		}
-		s = s[at+len(part):]
-	}
-	return strings.HasSuffix(s, last)
+func anyGlob(globs []identity.Glob, s string) bool {
+	return len(globs) == 0 || slices.ContainsFunc(globs, func(g identity.Glob) bool { return g.Match(s) })
 }
 
 // Revoked reports whether a node does not belong to the mesh any more, and why, if that was said.

@@ -50,9 +50,9 @@ type rule struct {
 	id         string
 	line       int
 	allow      bool
-	nodes      []glob
-	namespaces []glob
-	roles      []glob
+	nodes      []identity.Glob
+	namespaces []identity.Glob
+	roles      []identity.Glob
 	ids        []identity.ID
 	verbs      []wire.Kind
 	names      []topic.Pattern
@@ -209,11 +209,11 @@ func (r *rule) condition(key string, values []string) error {
 		var err error
 		switch key {
 		case "node":
-			r.nodes = append(r.nodes, glob(v))
+			r.nodes = append(r.nodes, identity.Glob(v))
 		case "namespace":
-			r.namespaces = append(r.namespaces, glob(v))
+			r.namespaces = append(r.namespaces, identity.Glob(v))
 		case "role":
-			r.roles = append(r.roles, glob(v))
+			r.roles = append(r.roles, identity.Glob(v))
 		case "id":
 			err = add(&r.ids, v, identity.ParseID)
 		case "verb":

@@ -30,7 +30,7 @@ func (p *Policy) Verify(authority ed25519.PublicKey) error {
 		return ErrUnsigned
 	case p.mesh != mesh:
 		return fmt.Errorf("%w: %v, and this is %v", ErrForeign, p.mesh, mesh)
-	case ed25519.VerifyWithOptions(authority, p.signed, p.signature, &ed25519.Options{Context: purpose}) != nil:
+	case !identity.Signed(authority, purpose, p.signed, p.signature):
 		return ErrForged
 	}
 	return nil
