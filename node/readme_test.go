@@ -9,18 +9,24 @@ import (
 	"testing"
 )
 
-// The README's hello worlds are the bodies of the examples, so they compile and run.
-func TestReadmeShowsTheExamples(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+// The hello worlds of the README and the blocks of the guide are the bodies of examples, so they compile and run.
+func TestDocsShowTheExamples(t *testing.T) {
+	showsExamples(t, "../README.md", "example_test.go", 3)
+	showsExamples(t, "../docs/EMBED.md", "guide_test.go", 2)
+}
+
+func showsExamples(t *testing.T, page, examples string, least int) {
+	t.Helper()
+	readme, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, err := os.ReadFile("example_test.go")
+	src, err := os.ReadFile(examples)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fset := token.NewFileSet()
-	f, err := parser.ParseFile(fset, "example_test.go", src, 0)
+	f, err := parser.ParseFile(fset, examples, src, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +38,11 @@ func TestReadmeShowsTheExamples(t *testing.T) {
 		}
 		found++
 		if body := exampleBody(string(src[fset.Position(fn.Body.Lbrace).Offset+1 : fset.Position(fn.Body.Rbrace).Offset])); !strings.Contains(string(readme), "```go\n"+body+"```") {
-			t.Errorf("README.md has no block with the body of %s:\n%s", fn.Name.Name, body)
+			t.Errorf("%s has no block with the body of %s:\n%s", page, fn.Name.Name, body)
 		}
 	}
-	if found < 3 {
-		t.Errorf("%d examples, want one per pattern", found)
+	if found < least {
+		t.Errorf("%s: %d examples, want %d", examples, found, least)
 	}
 }
 
