@@ -175,7 +175,7 @@ func (b *benchFlags) plan(workload string) (benchPlan, error) {
 	case b.size < least || b.size > most:
 		return p, usagef("--size %d: %d to %d bytes", b.size, least, most)
 	case b.count < 0:
-		return p, usagef("--count %d is negative", b.count)
+		return p, usagef("--count %d is negative; give 0 or more", b.count)
 	case b.rounds < 1 || b.rounds > maxRounds:
 		return p, usagef("--rounds %d: 1 to %d", b.rounds, maxRounds)
 	case b.count == 0 && b.duration < time.Millisecond:

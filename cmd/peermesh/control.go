@@ -168,7 +168,7 @@ func (c *controlClient) ask(ctx context.Context, method, path string, v any) err
 	if res.StatusCode != http.StatusOK {
 		var e controlError
 		if err := dec.Decode(&e); err != nil || e.Error == "" {
-			return fmt.Errorf("control socket of %s: %s", c.dir, res.Status)
+			return fmt.Errorf("control socket of %s: %s; is that process of another version? peermesh version", c.dir, res.Status)
 		}
 		return failf(e.Exit, "%s", e.Error)
 	}

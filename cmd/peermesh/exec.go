@@ -93,7 +93,7 @@ func words(s string) (argv []string, err error) {
 		}
 	}
 	if quote != 0 || escaped {
-		return nil, errors.New("a quote is not closed")
+		return nil, errors.New("a quote is not closed; end it with the same one")
 	}
 	if begun {
 		argv = append(argv, word.String())

@@ -130,7 +130,7 @@ func assign(f *pflag.Flag, from string, values []string) error {
 func (a *app) check() error {
 	g := &a.global
 	if g.timeout < 0 {
-		return usagef("--timeout %v is negative", g.timeout)
+		return usagef("--timeout %v is negative; give a time like 30s, or leave it out", g.timeout)
 	}
 	if _, port, err := net.SplitHostPort(g.listen); err != nil || !isPort(port) {
 		return usagef("--listen %q is no address; write :0, :4242 or 127.0.0.1:0", g.listen)

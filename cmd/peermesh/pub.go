@@ -84,7 +84,7 @@ func (v *pubVerb) run(ctx context.Context, a *app, cmd *cobra.Command, channel, 
 // check holds the command line to the rules before anything is opened.
 func (v *pubVerb) check(a *app, cmd *cobra.Command, channel, name string) (opts []patterns.Option, m socket.Message, err error) {
 	if v.minSubscribers < 0 {
-		return nil, m, usagef("--min-subscribers %d is negative", v.minSubscribers)
+		return nil, m, usagef("--min-subscribers %d is negative; give 0 or more", v.minSubscribers)
 	}
 	if err := checkName(wire.Pub, channel); err != nil {
 		return nil, m, err

@@ -90,7 +90,7 @@ func (v *pullVerb) check(cmd *cobra.Command, queue string) ([]patterns.Option, e
 	case v.ack != "auto" && v.ack != "never":
 		return nil, usagef("--ack %q: auto or never", v.ack)
 	case v.work < 0:
-		return nil, usagef("--work %v is negative", v.work)
+		return nil, usagef("--work %v is negative; give a time like 20ms", v.work)
 	case v.concurrency < 1 || v.concurrency > 1<<16:
 		return nil, usagef("--concurrency %d: 1 to 65536", v.concurrency)
 	case v.count == 0 && cmd.Flags().Changed("count"):

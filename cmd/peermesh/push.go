@@ -83,7 +83,7 @@ func (v *pushVerb) run(ctx context.Context, a *app, cmd *cobra.Command, queue st
 // check holds the command line to the rules before anything is opened.
 func (v *pushVerb) check(a *app, cmd *cobra.Command, queue string) (opts []patterns.Option, m socket.Message, err error) {
 	if v.minPullers < 0 {
-		return nil, m, usagef("--min-pullers %d is negative", v.minPullers)
+		return nil, m, usagef("--min-pullers %d is negative; give 0 or more", v.minPullers)
 	}
 	if err := checkName(wire.Push, queue); err != nil {
 		return nil, m, err

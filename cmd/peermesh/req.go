@@ -82,7 +82,7 @@ func (v *reqVerb) check(cmd *cobra.Command, service string) ([]patterns.Option, 
 	case v.deadline < time.Millisecond:
 		return nil, usagef("--deadline %v: at least 1ms", v.deadline)
 	case v.minRepliers < 0:
-		return nil, usagef("--min-repliers %d is negative", v.minRepliers)
+		return nil, usagef("--min-repliers %d is negative; give 0 or more", v.minRepliers)
 	case v.concurrency < 1 || v.concurrency > 1<<16:
 		return nil, usagef("--concurrency %d: 1 to 65536", v.concurrency)
 	}

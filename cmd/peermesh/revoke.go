@@ -34,7 +34,7 @@ the mesh's own key can make new nodes, so then make a new mesh with init too.`,
 					return usagef("%w; peermesh peers lists them", err)
 				}
 				if _, done := s.inUse.Revoked(id); done {
-					return usagef("%v is revoked already", id)
+					return usagef("%v is revoked already; nothing is left to do", id)
 				}
 				if text, err = policy.Revoke(text, id, reason); err != nil {
 					return usagef("revoke %v: line %w", id, err)

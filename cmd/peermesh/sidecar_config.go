@@ -246,7 +246,7 @@ func (s gatewaySection) certificate() (*tls.Certificate, error) {
 func (p plan) check() error {
 	if p.network == "unix" {
 		if p.address == "" {
-			return wrong("gateway.listen", "unix: needs a path")
+			return wrong("gateway.listen", "unix: needs a path, as in unix:/run/peermesh.sock")
 		}
 		return nil
 	}

@@ -210,7 +210,7 @@ func findPeer(n *node.Node, who string) (node.Peer, error) {
 	p, found := n.FindPeer(who)
 	switch {
 	case who == n.Name() || who == n.ID().String():
-		return p, usagef("%s is the node that asks", who)
+		return p, usagef("%s is the node that asks; name the one at the other end", who)
 	case found > 1:
 		return p, usagef("%d peers are called %s; name one by its id: peermesh peers lists them", found, who)
 	case found == 0:

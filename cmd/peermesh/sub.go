@@ -70,7 +70,7 @@ func (v *subVerb) check(cmd *cobra.Command, channel string, topics []string) ([]
 	case !known:
 		return nil, usagef("--from %q: new, earliest or last", v.from)
 	case v.durable == "" && cmd.Flags().Changed("durable"):
-		return nil, usagef("--durable needs a name")
+		return nil, usagef("--durable needs a name, by which the subscription is found again, as in --durable dash")
 	case v.durable == "" && from != patterns.New:
 		return nil, usagef("--from %s is for a subscription that publishers keep; give it a name with --durable too", v.from)
 	case v.count == 0 && cmd.Flags().Changed("count"):

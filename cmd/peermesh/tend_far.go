@@ -75,7 +75,7 @@ func (c *controlClient) tend(ctx context.Context, o *tending, say func(line) err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("control socket of %s: %s", c.dir, res.Status)
+		return fmt.Errorf("control socket of %s: %s; is that process of another version? peermesh version", c.dir, res.Status)
 	}
 	return readTending(res.Body, say)
 }
