@@ -294,6 +294,22 @@ func TestEditionsAreForgottenWhenNothingOfThemIsLeft(t *testing.T) {
 	}
 }
 
+func TestAMarkStaysHoweverManyThereAre(t *testing.T) {
+	var s Stream
+	const n = 1000
+	for seq := uint64(1); seq <= n; seq++ {
+		if fresh, err := s.Arrive(1, seq); !fresh || err != nil {
+			t.Fatalf("Arrive(%d) = %v, %v", seq, fresh, err)
+		}
+		s.Done(1, seq)
+	}
+	for seq := uint64(1); seq <= n; seq++ {
+		if fresh, err := s.Arrive(1, seq); fresh || err != nil {
+			t.Fatalf("Arrive(%d) = %v, %v, and it was done", seq, fresh, err)
+		}
+	}
+}
+
 func TestUnconfirmedEditionsAreBounded(t *testing.T) {
 	var s Stream
 	mustAttach(t, &s, attach(1, 1, 1))

@@ -36,7 +36,7 @@ var attachedAtReceiver = []mutant{
 		"e.held.Overlaps(from, to) ||", "e.held.Overlaps(from+1, to) ||", "internal/marks", "TestARunIsTakenInHandWholeOrNotAtAll|TestAStreamAgreesWithAMap"},
 	{"marks go when there are many", "cause 7", "internal/marks/stream.go",
 		"		e.held.Remove(seq, seq)\n		e.done.Add(seq, seq)\n", "		e.held.Remove(seq, seq)\n		e.done.Add(seq, seq)\n		if e.done.Count() > 2 {\n			e.done.Remove(0, seq-1)\n		}\n",
-		"internal/marks", "TestAStreamAgreesWithAMap"},
+		"internal/marks", "TestAMarkStaysHoweverManyThereAre"},
 	{"a confirmation forgets one mark too many", "attach: CONFIRM, cause 6", "internal/marks/stream.go",
 		"			e.done.Remove(r.From, r.To)\n", "			e.done.Remove(r.From, r.To+1)\n", "internal/marks", "TestAStreamAgreesWithAMap"},
 	{"a confirmation stands for all before it", "attach: CONFIRM, cause 6", "internal/marks/stream.go",

@@ -152,10 +152,10 @@ func TestClientThatWorksOnARequestGetsTheNext(t *testing.T) {
 	inWorld(t, Config{}, func(t *testing.T, w *world) {
 		req := w.other("upper")
 		for i := range 20 {
-			ws := w.dial("/v1/rep/upper?concurrency=3")
+			ws := w.dial("/v1/rep/upper?concurrency=16")
 			var asked []<-chan error
 			var ids []string
-			for range 3 {
+			for range 16 {
 				synctest.Wait()
 				asked = append(asked, w.asks(req, "a"))
 				ids = append(ids, w.hear(ws, "request").ID)
