@@ -105,9 +105,13 @@ model: ## the delivery protocol explored exhaustively, in larger worlds than the
 	PEERMESH_MODEL=long go test -count=1 -timeout 30m -v -run 'Interleaving|LeftOut' ./internal/ledger
 
 .PHONY: interop
-interop: ## the bridge against libzmq itself, from Python and C, and beside it; apt-get installs what is missing of both (root)
+interop: ## the bridge against libzmq itself, from Python and C; apt-get installs what is missing of both (root)
 	.ci/libzmq
 	go test -count=1 -timeout 15m -v ./node/zmtp/interop
+
+.PHONY: bridge
+bridge: ## how fast the bridge is, beside plain libzmq in the same run
+	.ci/libzmq
 	go test -timeout 30m -run '^$$' -bench Bridge -benchtime 1x ./node/zmtp/interop
 
 .PHONY: adapters
