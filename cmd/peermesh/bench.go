@@ -204,7 +204,7 @@ func (a *app) bench(ctx context.Context, show func(*benchPlan, *benchResult) err
 		r, err := b.run(ctx)
 		switch {
 		case errors.Is(err, errTimeout):
-			return failf(exitTimeout, "%v is over and the bench is not", a.global.timeout)
+			return failf(exitTimeout, "%v is over and the bench is not; --timeout allows more", a.global.timeout)
 		case errors.Is(err, context.Canceled):
 			return failf(exitFailed, "told to leave before the bench was over")
 		case err != nil:

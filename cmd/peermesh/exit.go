@@ -85,7 +85,7 @@ func openError(g global, err error) error {
 	case errors.Is(err, node.ErrPolicy):
 		return usagef("%w; mend it, or apply a policy again: peermesh policy apply FILE", err)
 	case g.spoolKey != "" && g.dir == "":
-		return usagef("--spool-key-file %s without --dir: nothing is kept on disk", g.spoolKey)
+		return usagef("--spool-key-file %s without --dir: nothing is kept on disk; give --dir too", g.spoolKey)
 	case errors.Is(err, spool.ErrLocked):
 		return failf(exitStorage, "--dir %s is in use by another process; ask that one with: peermesh status --dir %s", g.dir, g.dir)
 	case errors.Is(err, node.ErrLimits), errors.Is(err, node.ErrNoMeshKey):

@@ -277,7 +277,7 @@ func (t *talk) explain(cause error) error {
 	case !errors.Is(cause, errTimeout):
 		return cause
 	case t.metAny():
-		return failf(exitTimeout, "%v is over and not everything is done", t.app.global.timeout)
+		return failf(exitTimeout, "%v is over and not everything is done; --timeout allows more", t.app.global.timeout)
 	}
 	return failf(exitUnreachable, "no peer within %v; peermesh discover --explain shows what was tried", t.app.global.timeout)
 }

@@ -31,11 +31,11 @@ func (a *app) tend(ctx context.Context, o *tending, show *tendShow) error {
 	show.app = a
 	err := a.tendAt(ctx, o, show.take)
 	if errors.Is(err, errTimeout) {
-		err = failf(exitTimeout, "%v is over and not everything is done", a.global.timeout)
+		err = failf(exitTimeout, "%v is over and not everything is done; --timeout allows more", a.global.timeout)
 	}
 	err = errors.Join(err, show.end())
 	if show.damaged > 0 {
-		return errors.Join(failf(exitLoss, "%d messages cannot be read from the disk any more", show.damaged), err)
+		return errors.Join(failf(exitLoss, "%d messages cannot be read from the disk any more; peermesh spool verify says which", show.damaged), err)
 	}
 	return err
 }
