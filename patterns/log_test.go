@@ -298,6 +298,7 @@ func TestAKilledSubscriberGetsNothingTwiceThatItHasDone(t *testing.T) {
 		for i := range 20 {
 			ms = append(ms, recv(t, s, fmt.Sprint(i+1)))
 		}
+		synctest.Wait() // the rest is on its way too
 		l.part()
 		for _, m := range ms {
 			if err := m.Ack(); err != nil {
