@@ -1,6 +1,7 @@
 package zmtp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -26,10 +27,9 @@ func TestWhatAPeerMayNotHaveReadGoesToAnother(t *testing.T) {
 	other := l.peer(PULL, "")
 	deaf.leave()
 	other.expect("a")
-	other.silent() // it answers PINGs
-	if got := push.Stats().Ledger; got.Done != 1 {
-		t.Errorf("got %+v", got)
-	}
+	other.confirmed(1)
+	other.silent()
+	l.await("it is done", func(Stats) bool { return push.Stats().Ledger.Done == 1 })
 }
 
 func TestWhatWasNotSentGoesToAnother(t *testing.T) {
@@ -44,10 +44,9 @@ func TestWhatWasNotSentGoesToAnother(t *testing.T) {
 	for range 6 {
 		other.expect(block)
 	}
-	other.silent() // it answers PINGs
-	if got := push.Stats().Ledger; got.Done != 6 {
-		t.Errorf("got %+v", got)
-	}
+	other.confirmed(6)
+	other.silent()
+	l.await("all are done", func(Stats) bool { return push.Stats().Ledger.Done == 6 })
 }
 
 func TestAMessageThatCameBeforeTheLaneOfItsConnectionIsQueuedThere(t *testing.T) {
@@ -72,7 +71,8 @@ func TestWithoutAPeerWorkIsForOthers(t *testing.T) {
 	push := l.push()
 	l.sendTo(push, "first")
 	q.expect("first")
-	q.silent()
+	q.confirmed(1)
+	l.await("it is done", func(Stats) bool { return push.Stats().Ledger.Done == 1 })
 	q.leave()
 	pull := l.neighbour().pull()
 	for range 10 {
@@ -172,16 +172,16 @@ func TestPeersWaitWhileTheDiskIsFull(t *testing.T) {
 	}()
 	l := &lab{T: t, n: n, b: b}
 	q := l.peer(PUSH, "")
-	done := make(chan bool)
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
-		for range 12 {
-			q.send(block)
-		}
+		_, err := q.net.Write(bytes.Repeat(appendMessage(nil, raw([]string{block})), 12))
+		done <- err
 	}()
 	l.await("the disk is full", func(s Stats) bool { return s.Stalled > 0 })
 	l.received(must(n.Pull("name")).Recv, 12)
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 	if got := l.stats(); len(got.Dropped) > 0 {
 		t.Errorf("dropped: %v", got.Dropped)
 	}
@@ -263,8 +263,7 @@ func TestRequestsThatNoPeerWasAskedAreForOthers(t *testing.T) {
 	deaf := l.peer(REP, "")
 	deaf.deaf = true
 	answers := l.ask(l.req(), slices.Repeat([]string{block}, 6)...)
-	l.await("some wait", func(s Stats) bool { return s.Waiting > 0 && s.Waiting+s.Owed+int(s.Confirmed) == 6 })
-	waiting := l.stats().Waiting
+	waiting := l.unwritten(6)
 	l.neighbour().service(func(string) string { return "from the mesh" }) // it gets nothing yet: all are begun
 	deaf.leave()
 	good := 0

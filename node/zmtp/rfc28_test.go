@@ -162,12 +162,7 @@ func askingTakesTurns(kind Type) func(*testing.T, Profile) {
 		for turn := range 9 {
 			answers := l.ask(req, fmt.Sprint(turn))
 			if first < 0 { // whoever is first, it goes on in turns
-				l.await("it is sent", func(s Stats) bool { return s.Sent == 1 })
-				for i, lane := range l.b.runs[0].hub.lanes {
-					if lane.owed > 0 || l.b.runs[0].hub.turn == i+1 {
-						first = i
-					}
-				}
+				first = l.asked()
 			}
 			peers[(first+turn)%3].serve()
 			l.answered(answers, 1)
@@ -194,12 +189,21 @@ func askingWaitsForPeers(kind Type) func(*testing.T, Profile) {
 	}
 }
 
+// asked waits until a first request was sent, and returns to which peer, in the order of their coming.
+func (l *lab) asked() int {
+	l.Helper()
+	l.await("one is asked", func(s Stats) bool { return s.Sent == 1 })
+	h := l.b.runs[0].hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.turn - 1
+}
+
 func reqHearsOnlyWhoWasAsked(t *testing.T, p Profile) {
 	l := begin(t, Endpoint{Type: REQ, Profile: p})
 	a, b := l.peer(REP, ""), l.peer(REP, "")
 	answers := l.ask(l.req(), "question")
-	l.await("one is asked", func(s Stats) bool { return s.Sent == 1 })
-	if l.b.runs[0].hub.turn == 2 {
+	if l.asked() == 1 {
 		a, b = b, a
 	}
 	b.send("", "of somebody else")
@@ -429,8 +433,7 @@ func dealerDiscardsWithThePeer(t *testing.T, p Profile) {
 	deaf := l.peer(REP, "")
 	deaf.deaf = true
 	answers := l.ask(l.req(), slices.Repeat([]string{block}, 6)...)
-	l.await("some wait", func(s Stats) bool { return s.Waiting > 0 && s.Waiting+s.Owed+int(s.Confirmed) == 6 })
-	waiting := l.stats().Waiting
+	waiting := l.unwritten(6)
 	deaf.leave()
 	if p == Classic {
 		for range 6 {
@@ -453,6 +456,14 @@ func dealerDiscardsWithThePeer(t *testing.T, p Profile) {
 	if good != waiting {
 		t.Errorf("%d answered, %d were not written", good, waiting)
 	}
+}
+
+// unwritten waits until n messages are queued for a peer that reads nothing and one of them is being written, which has no end,
+// and returns how many are not.
+func (l *lab) unwritten(n int) int {
+	l.Helper()
+	l.await("they are queued", func(s Stats) bool { return s.Waiting > 0 && s.Owed > 0 && s.Waiting+s.Owed+int(s.Confirmed) == n })
+	return l.stats().Waiting
 }
 
 func dealerHearsInTurns(t *testing.T, p Profile) {
