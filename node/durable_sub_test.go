@@ -118,10 +118,11 @@ func TestADurableSubscriptionThatCannotBeServedIsToldAtBothEnds(t *testing.T) {
 		}
 		return p
 	}
-	told := func(code identity.Code, at, by *node.Node) {
+	told := func(code identity.Code, at, by *node.Node, f func()) {
 		t.Helper()
-		here := await(t, by, string(code), refusedAs(code))
-		there := await(t, at, string(code), refusedAs(code))
+		heard, told := expect(t, by, string(code), refusedAs(code)), expect(t, at, string(code), refusedAs(code))
+		f()
+		here, there := heard(), told()
 		if here.Remote || here.ID != at.ID() || !there.Remote || there.ID != by.ID() || there.Reason != here.Reason || here.Reason == "" {
 			t.Errorf("%s: here %+v, there %+v", code, here, there)
 		}
@@ -130,12 +131,10 @@ func TestADurableSubscriptionThatCannotBeServedIsToldAtBothEnds(t *testing.T) {
 	lasting := publish(a, "lasting", socket.Durable)
 	publish(a, "fleeting", socket.Memory)
 	b, c := openIn(t, mesh, "b", t.TempDir(), a), openIn(t, mesh, "c", t.TempDir(), a)
-	subscribe(b, "fleeting")
-	told(socket.CodeNotDurable, b, a)
+	told(socket.CodeNotDurable, b, a, func() { subscribe(b, "fleeting") })
 	subscribe(b, "lasting", patterns.Exclusive())
 	if err := lasting.WaitReady(within(t, 15*time.Second), 1); err != nil {
 		t.Fatal(err)
 	}
-	subscribe(c, "lasting")
-	told(socket.CodeTaken, c, a)
+	told(socket.CodeTaken, c, a, func() { subscribe(c, "lasting") })
 }

@@ -14,6 +14,7 @@ func TestARequesterIsToldThatARepliersNodeHasNoDirectory(t *testing.T) {
 	mesh := newMesh(t)
 	a := open(t, mesh, "a")
 	b := open(t, mesh, "b", a)
+	told := expect(t, b, "no-dir", refusedAs(socket.CodeNoDir))
 	if _, err := a.Rep("svc"); err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +22,7 @@ func TestARequesterIsToldThatARepliersNodeHasNoDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := await(t, b, "no-dir", refusedAs(socket.CodeNoDir)); e.Reason == "" || !e.Remote {
+	if e := told(); e.Reason == "" || !e.Remote {
 		t.Errorf("%+v", e)
 	}
 	if _, err := q.Request(within(t, time.Second), nil); patterns.OutcomeOf(err).String() != "failed" {
