@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	for _, question := range []string{"hello", "", "slow"} {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 		answer, err := shout.Request(ctx, []byte(question))
 		cancel()
 		var remote *patterns.RemoteError
