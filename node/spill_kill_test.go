@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -114,6 +116,7 @@ func TestWhatAKilledSenderSpilledIsDeliveredAndTheRestTold(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var gone ranges.Set
+	told := make(chan struct{}, 1)
 	pull, err := a.Pull("jobs", patterns.OnGap(func(g socket.Gap) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -121,6 +124,10 @@ func TestWhatAKilledSenderSpilledIsDeliveredAndTheRestTold(t *testing.T) {
 			t.Errorf("gap %+v", g)
 		}
 		gone.Add(g.From, g.To)
+		select {
+		case told <- struct{}{}:
+		default:
+		}
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +151,19 @@ func TestWhatAKilledSenderSpilledIsDeliveredAndTheRestTold(t *testing.T) {
 	}
 	if err := push.Flush(ctx); err != nil {
 		t.Fatal(err)
+	}
+	newest := slices.Max(slices.Collect(maps.Keys(lives)))
+	known := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return got[newest] || gone.Contains(newest)
+	}
+	for !known() { // nothing comes behind the last gap
+		select {
+		case <-told:
+		case <-ctx.Done():
+			t.Fatalf("seq %d neither came nor was told as lost", newest)
+		}
 	}
 	mu.Lock()
 	defer mu.Unlock()
