@@ -45,6 +45,8 @@ func TestMain(m *testing.M) {
 //	                  NAME.err
 //	count N RE FILE   N lines of FILE match
 //	ends FILE         the first line of FILE is a ready event, the last one a summary
+//
+// $FREE_ADDR is an address to listen on again and again, which no other process takes meanwhile.
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs many processes")
@@ -57,6 +59,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=50") // at the end of each process; 1000 by default
 			env.Setenv("PEERMESH_NO_MDNS", "true")
 			env.Setenv("PEERMESH_LISTEN", "127.0.0.1:0")
+			env.Setenv("FREE_ADDR", freeAddr(env.T()))
 			env.Values[scriptedKey{}] = map[string]*scripted{}
 			return nil
 		},

@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -44,15 +46,26 @@ func readmeBlock(t *testing.T, first string) []string {
 	return slices.DeleteFunc(strings.Split(block, "\n"), func(line string) bool { return strings.TrimSpace(line) == "" })
 }
 
-// freeAddr is an address of this machine that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// freeAddr is an address of this machine that nobody uses, for TCP and for UDP. Its port is none of those that systems give out
+// by themselves, which a connection of another test could get before it is listened on.
+func freeAddr(t interface{ Fatal(args ...any) }) string {
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			var p net.PacketConn
+			if p, err = net.ListenPacket("udp", addr); err == nil {
+				err = p.Close()
+			}
+			err = errors.Join(err, l.Close())
+		}
+		switch {
+		case err == nil:
+			return addr
+		case !errors.Is(err, syscall.EADDRINUSE):
+			t.Fatal(err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // home is an environment with a home folder of its own.
@@ -75,7 +88,7 @@ func TestReadmeTakesAMessageFromOneShellScriptToAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, stop := context.WithTimeout(t.Context(), patience)
+	ctx, stop := context.WithTimeout(t.Context(), 2*patience)
 	defer stop()
 	// The last line tells the process that the README's & has left running to end.
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -u\n"+sidecar+"\nbash sender.sh && bash worker.sh; code=$?; kill %1; wait %1; exit $code")
@@ -115,26 +128,43 @@ func TestExamplesOfTheGuideAreServed(t *testing.T) {
 			continue
 		}
 		n++
-		most := "20"
-		if strings.HasPrefix(example, "-N ") {
-			most = "1" // a stream has no end
-		}
-		text := "curl --max-time " + most + " -s -o answer -w '%{http_code}' " + strings.ReplaceAll(example, "localhost:7070", addr)
-		curl := exec.CommandContext(t.Context(), "bash", "-c", text)
-		curl.Dir = dir
-		code, _ := curl.Output() // a stream that is cut off is an error
 		want := "200"
 		if strings.Contains(example, "/v1/req/") {
 			want = "503" // nobody answers
 		}
-		if string(code) != want {
-			answer, err := os.ReadFile(filepath.Join(dir, "answer"))
-			t.Errorf("%s: %s, want %s: %s (%v)", text, code, want, answer, err)
+		text := "exec curl --max-time 60 -s -i " + strings.ReplaceAll(example, "localhost:7070", addr)
+		if answer := answered(t, dir, text); !strings.HasPrefix(answer, "HTTP/1.1 "+want+" ") {
+			t.Errorf("%s: want %s:\n%s", text, want, answer)
 		}
 	}
 	if n < 7 {
 		t.Errorf("only %d examples", n)
 	}
+}
+
+// answered runs a command and is what it prints: all of it, or of a stream, which has no end, up to its first event.
+func answered(t *testing.T, dir, text string) string {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	cmd := exec.CommandContext(ctx, "bash", "-c", text)
+	cmd.Dir = dir
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for s := bufio.NewScanner(out); s.Scan(); {
+		all.WriteString(s.Text() + "\n")
+		if strings.HasPrefix(s.Text(), "event: ") {
+			stop()
+		}
+	}
+	_ = cmd.Wait() // a stream that is cut off is an error
+	return all.String()
 }
 
 func TestSystemdIsToldWhatTheSidecarDoes(t *testing.T) {
