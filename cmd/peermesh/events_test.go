@@ -83,9 +83,9 @@ func TestFatesArePrintedAfterTheirMessageWasSent(t *testing.T) {
 		f.sent(seq)
 	}
 	f.begin()
-	f.settle(patterns.Settled{Seq: 11, State: "done"}) // before Send has returned
 	send(0, 10)
 	f.begin()
+	f.settle(patterns.Settled{Seq: 11, State: "done"}) // before Send has returned
 	f.accepted(1, 11)
 	f.talk.app.events.emit("sent", sentEvent{N: 1, Seq: 11})
 	f.sent(11)
