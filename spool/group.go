@@ -342,6 +342,11 @@ func (s *Store) commitNext() bool {
 		err = s.writeGroup(g, ops)
 		s.syncs.add(time.Since(began))
 	}
+	if err == nil {
+		s.mu.Lock()
+		s.head = head // before it counts as committed: who waits for it only then looks at it at once
+		s.mu.Unlock()
+	}
 	s.change.Lock()
 	s.flying = nil
 	if err == nil {
@@ -352,11 +357,6 @@ func (s *Store) commitNext() bool {
 	looking := s.looking
 	s.looking = false
 	s.change.Unlock()
-	if err == nil {
-		s.mu.Lock()
-		s.head = head
-		s.mu.Unlock()
-	}
 	if looking {
 		s.room.look()
 	}

@@ -496,3 +496,29 @@ func BenchmarkReserve(b *testing.B) {
 		must(b, s.Reserve("a", 1, end))
 	}
 }
+
+// Whoever asks only when the group is on disk need not wait, and must not see the store as it was before.
+func TestARaisedIncarnationIsThereAsSoonAsItIsCommitted(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	for range 300 {
+		s.writing.Lock()
+		id, incarnation := s.ID(), s.Incarnation()+1
+		id[0]++
+		c := s.Begin()
+		c.g.head = &headChange{id, incarnation}
+		g := c.Group()
+		c.End()
+		for committed := Group(0); committed < g; {
+			s.change.Lock()
+			committed = s.committed
+			s.change.Unlock()
+		}
+		if got := s.Incarnation(); s.ID() != id || got != incarnation {
+			t.Errorf("incarnation %d of %x, want %d of %x", got, s.ID(), incarnation, id)
+		}
+		s.writing.Unlock()
+		if t.Failed() {
+			return
+		}
+	}
+}
