@@ -505,7 +505,7 @@ func (p *Pub) close(cause error) error {
 		p.mu.Unlock()
 		err = p.log.close()
 	} else {
-		err = p.putBack(lowest)
+		err = p.putBack(lowest, boxes...)
 	}
 	p.env.Closed()
 	if n > 0 && cause != nil {

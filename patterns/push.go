@@ -353,7 +353,6 @@ func (p *Push) Meet(ctx context.Context, peer socket.Peer, o wire.Offer, c socke
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.told = p.told || err == nil
 	if p.spill != nil {
 		p.spill.parted(peer.ID)
 	}
@@ -413,7 +412,7 @@ func (p *Push) close(cause error) error {
 	if j := p.disk(); j != nil {
 		err = j.close()
 	}
-	err = errors.Join(err, p.putBack(lowest))
+	err = errors.Join(err, p.putBack(lowest, p.box))
 	if n > 0 && cause != nil {
 		return giveUp(n, cause)
 	}

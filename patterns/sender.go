@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -257,10 +258,10 @@ func (s *sender) lost(from, to uint64) {
 	}
 }
 
-// putBack returns the stream at close: seqs from lowest on were not settled.
-func (s *sender) putBack(lowest uint64) error {
+// putBack returns the stream at close: seqs from lowest on were not settled. boxes are those that were finished.
+func (s *sender) putBack(lowest uint64, boxes ...*socket.Outbox) error {
 	s.mu.Lock()
-	told := s.told // a pipe that has ended may still be noting it
+	told := s.told || slices.ContainsFunc(boxes, (*socket.Outbox).Told) // a pipe that has ended may still be noting it
 	s.mu.Unlock()
 	var err error
 	if told && s.earlier > 0 {

@@ -59,6 +59,7 @@ type Outbox struct {
 	pipes   map[*ledger.Consumer]*out
 	lost    map[*ledger.Consumer]time.Time // detached since
 	left    bool                           // the last consumer to go left for good
+	told    bool                           // a pipe has ended in good order
 	closing bool
 
 	expected bool // a pipe was called by DispatchHere and has not filled since
@@ -260,6 +261,10 @@ func (b *Outbox) Expel(cause error) {
 // Left reports whether the last consumer went in good order, for good. Locked.
 func (b *Outbox) Left() bool { return b.left && len(b.pipes) == 0 }
 
+// Told reports whether a pipe has ended in good order: its receiver has read all that it was told. It says so
+// no later than Finish returns, when the pipe's Meet may not have returned yet. Locked.
+func (b *Outbox) Told() bool { return b.told }
+
 // Consumers lists who is attached. Locked.
 func (b *Outbox) Consumers() (out []ConsumerStats) {
 	for _, c := range b.led.Consumers() {
@@ -331,6 +336,7 @@ func (b *Outbox) end(o *out, err error) error {
 		err = ErrClosed
 	}
 	b.left = o.left || errors.Is(err, ErrGone)
+	b.told = b.told || err == nil
 	b.led.Detached(o.con, o.number, b.left)
 	if b.pipes[o.con] == o {
 		delete(b.pipes, o.con)

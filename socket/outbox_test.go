@@ -402,6 +402,9 @@ func TestFinishTellsWhatIsOwedToBeToldAndDetaches(t *testing.T) {
 		if err := <-finished; err != nil {
 			t.Errorf("Finish: %v", err)
 		}
+		o.mu.Lock()
+		equal(t, "told, whether or not the pipe's Meet has returned", o.box.Told(), true)
+		o.mu.Unlock()
 		f.dead(nil)
 		late := open(t, func(ctx context.Context, c Conn) error {
 			return o.box.Meet(ctx, peerOf(r), wire.Offer{Kind: wire.Pull, Name: "x"}, 0, c)
