@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -66,7 +67,9 @@ func TestMessagesAreDeliveredOnceInOrderOfArrivalAndAnsweredInAny(t *testing.T) 
 		none(t, b)
 		f.hear()
 		ack(t, m3, m1)
-		same(t, "done", told(t, f.hear(), wire.TypeDone, 0), []uint64{1, 3})
+		answered := told(t, f.hear(), wire.TypeDone, 0)
+		slices.Sort(answered) // the first of them may have gone ahead
+		same(t, "done", answered, []uint64{1, 3})
 		ack(t, m3, m2, m2) // a second answer is without effect
 		if err := m2.Nack(errors.New("too late")); err != nil {
 			t.Errorf("Nack after Ack: %v", err)

@@ -204,8 +204,9 @@ func (f *far) alive() {
 	}
 }
 
-// cut ends the pipe without a word and waits for the near end.
+// cut ends the pipe without a word, once the near end has read all that was said, and waits for the near end.
 func (f *far) cut() {
+	synctest.Wait()
 	f.conn.Close()
 	synctest.Wait()
 }
@@ -249,7 +250,9 @@ func (s *source) attach(t testing.TB, b *Inbox) (*far, wire.Attached) {
 	return f, parsed(t, wire.ParseAttached, f.one(wire.TypeAttached))
 }
 
+// open opens a pipe to b, once all that was said on others is read: it may fence them.
 func (s *source) open(t testing.TB, b *Inbox) *far {
+	synctest.Wait()
 	a := s.next()
 	return open(t, func(ctx context.Context, c Conn) error { return b.Serve(ctx, peerOf(s.Local), a, c) })
 }
