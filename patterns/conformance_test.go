@@ -519,7 +519,7 @@ func TestEachFateIsToldOnce(t *testing.T) {
 				ls[rng.IntN(3)].cut()
 			case 1:
 				l := ls[rng.IntN(3)]
-				l.part()
+				l.sever()
 				time.AfterFunc(time.Duration(rng.IntN(15))*time.Second, l.heal)
 			}
 		}

@@ -192,6 +192,6 @@ func (l *life) kill(n int) *disk {
 	l.over = true
 	l.mu.Unlock()
 	d := l.disk.killed(n)
-	l.link.part()
+	l.link.sever()
 	return d
 }

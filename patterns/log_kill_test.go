@@ -80,7 +80,7 @@ func (r *reader) join(from *kept, p *Pub) { r.link = connect(from.node, p, r.on.
 
 // die kills the reader's node.
 func (r *reader) die() {
-	r.link.part()
+	r.link.sever()
 	next := r.on.killed()
 	r.cancel()
 	r.over.Wait()
@@ -134,7 +134,7 @@ func outlive(t *testing.T, limit ...Option) {
 			switch who := rnd.IntN(len(rs) + 1); who {
 			case len(rs):
 				for _, r := range rs {
-					r.link.part()
+					r.link.sever()
 				}
 				a = a.killed()
 				p = a.pub(opts...)

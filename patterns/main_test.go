@@ -279,8 +279,14 @@ func (l *link) cut() {
 	}
 }
 
-// part cuts, and no new pipe follows until heal.
+// part is sever once what was on its way has arrived.
 func (l *link) part() {
+	synctest.Wait()
+	l.sever()
+}
+
+// sever cuts, whatever is on its way, and no new pipe follows until heal.
+func (l *link) sever() {
 	l.mu.Lock()
 	l.down = true
 	l.mu.Unlock()

@@ -100,7 +100,7 @@ func (s *story) do(st step) {
 		case "cut":
 			l.link.cut()
 		case "part":
-			l.link.part()
+			l.link.sever()
 		case "heal":
 			l.link.heal()
 		case "hold":

@@ -101,7 +101,7 @@ func TestWhatIsSpilledOverLivesIsHandledOrTold(t *testing.T) {
 					for range 3 + rand.IntN(6) {
 						switch rand.IntN(4) {
 						case 0:
-							l.part()
+							l.sever()
 						case 1:
 							l.heal()
 							time.Sleep(time.Second)

@@ -129,19 +129,13 @@ func TestAtAFullDiskSendWaitsNoLongerThanItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a := newKeptWith(t, 'a', t.TempDir(), 10_000)
 		s := a.memory(Queue(2, 1<<20))
-		for i := range 9 {
-			if err := s.Send(long(t), kilobyte(i)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		before := balanced(t, s)
 		var err error
-		for err == nil {
+		for err == nil { // how many the disk takes depends on how they share blocks
 			err = s.Send(within(t, time.Second), kilobyte(0))
 		}
 		matches(t, "Send", err, context.DeadlineExceeded)
-		if after := balanced(t, s); after.Accepted > before.Accepted+2 {
-			t.Errorf("%d more were accepted", after.Accepted-before.Accepted)
+		if n := balanced(t, s).Accepted; n <= 2 || n > 11 {
+			t.Errorf("%d were accepted, want more than memory holds and no more than the disk holds besides", n)
 		}
 	})
 }
