@@ -17,23 +17,24 @@ import (
 // while the next one is filled, and the committer waits for it before it begins the one after that: so
 // Badger has all batches but the last two, in order. Open carries out what it finds.
 //
-// Where messages stay, each would be written twice for nothing. So a large group goes to Badger
-// directly, with the batch so far, while most of what was written lately outlives a file of the log;
-// and so does what fits no file.
+// Where messages stay, each would be written twice for nothing. So while most of what was written lately
+// outlives a file of the log, large groups go to files that are kept, see segment.go. What fits no file
+// goes to Badger directly, with the batch so far, and in an encrypted store so does what stays.
 type ahead struct {
 	s     *Store
 	files [2]*walFile
 	batch *batch // being filled
 	busy  *batch // being carried out; nil: none
+	last  Group  // taken
+	small int    // groups in a row that went to a segment but would not begin one
 	owed  atomic.Int64
 }
-
-// directFrom is the size of records from which on a group may go to Badger directly.
-const directFrom = 64 << 10
 
 // batch is what some groups add up to.
 type batch struct {
 	file    *walFile
+	seg     *segment // that the file is to be; nil: it is written again
+	last    Group
 	ops     map[string]lastWrite
 	blocks  []*block // whose buffers are kept until Badger has them
 	size    int64    // of ops
@@ -47,6 +48,7 @@ type batch struct {
 type lastWrite struct {
 	value []byte
 	group Group
+	kept  bool // deletes what lies in a segment
 }
 
 func newBatch(file *walFile) *batch {
@@ -67,7 +69,7 @@ func (b *batch) add(g Group, ops []op) {
 			}
 			b.garbage += blockGarbage(o.key)
 		}
-		b.ops[string(o.key)] = lastWrite{o.value, g}
+		b.ops[string(o.key)] = lastWrite{o.value, g, o.kept}
 		b.count(len(o.key), len(o.value), 1)
 	}
 }
@@ -85,21 +87,29 @@ func (b *batch) count(key, value, sign int) {
 func (b *batch) list() []op {
 	ops := make([]op, 0, len(b.ops))
 	for key, w := range b.ops {
-		ops = append(ops, op{[]byte(key), w.value})
+		ops = append(ops, op{key: []byte(key), value: w.value})
 	}
 	return ops
 }
 
 // blockGarbage is what a deleted key of a block leaves in Badger's files.
 func blockGarbage(key []byte) int64 {
-	parts, size := binary.BigEndian.Uint16(key[19:]), binary.BigEndian.Uint32(key[37:])
-	return int64(size)/int64(parts) + blockCost
+	parts, size := keyExtent(key)
+	return int64(size/parts) + blockCost
+}
+
+// keyExtent returns into how many keys a block goes, and the bytes of its records.
+func keyExtent(key []byte) (parts, size int) {
+	if len(key) != blockKeySize {
+		return 1, 0 // no block's; who loads it says so
+	}
+	return max(int(binary.BigEndian.Uint16(key[19:])), 1), int(binary.BigEndian.Uint32(key[37:]))
 }
 
 func newAhead(s *Store) *ahead {
 	a := &ahead{s: s}
 	for i := range a.files {
-		a.files[i] = &walFile{path: filepath.Join(s.dir, walNames[i]), key: s.key, least: s.profile.walLeast, most: s.profile.wal, room: s.room}
+		a.files[i] = &walFile{path: filepath.Join(s.dir, walNames[i]), key: s.key, large: s.profile.keep, least: s.profile.walLeast, most: s.profile.wal, room: s.room}
 	}
 	a.batch = newBatch(a.files[0])
 	return a
@@ -107,21 +117,77 @@ func newAhead(s *Store) *ahead {
 
 // write makes a group durable. directly: in Badger.
 func (a *ahead) write(g *group, ops []op, directly bool) error {
-	size := entryBound(ops)
-	if directly || walEntryHead+walCommit+size > a.batch.file.most-sealedFileHead {
+	size, keep := entryBound(ops), a.keeps(g)
+	if directly || size > a.largest(keep) || g.stays && !keep {
 		return a.writeDirectly(g, ops)
 	}
-	if !a.batch.file.takes(size) || !a.fitsTxn(ops) {
-		if err := a.turn(); err != nil {
+	if keep != (a.batch.seg != nil) || !a.batch.file.takes(size) || !a.fitsTxn(ops) {
+		if err := a.turn(keep); err != nil {
 			return err
 		}
 	}
 	a.s.room.tend()
-	if err := a.batch.file.append(g.entry.possible, ops); err != nil {
+	at, err := a.batch.file.append(g.entry.possible, ops)
+	if err != nil {
 		return err
+	}
+	if a.batch.seg != nil {
+		a.place(at, ops)
 	}
 	a.take(g, ops)
 	return nil
+}
+
+// keeps says whether a group goes to a segment.
+func (a *ahead) keeps(g *group) bool {
+	switch {
+	case a.s.key != nil:
+		return false
+	case g.stays:
+		a.small = 0
+		return true
+	}
+	a.small++
+	return a.batch.seg != nil && a.small < maxSmall
+}
+
+// largest is the size of the largest entry that a file takes.
+func (a *ahead) largest(keep bool) int64 {
+	if keep {
+		return a.s.profile.segment - sealedFileHead
+	}
+	return a.files[0].most - sealedFileHead
+}
+
+// place has what lies in the segment written at at go to Badger as that.
+func (a *ahead) place(at int64, ops []op) {
+	seg := a.batch.seg
+	a.s.change.Lock()
+	defer a.s.change.Unlock()
+	at += walEntryHead + walCommit
+	for i, o := range ops {
+		p := spot{seg.number, at + opHeadSize(o), len(o.value)}
+		at = p.at + int64(p.size)
+		if !o.stays(a.s.profile.keep) {
+			continue
+		}
+		ops[i].value = p.seal(o.key)
+		if o.of.gone {
+			a.s.thins(seg)
+		} else {
+			seg.keep(o.of, p)
+		}
+	}
+}
+
+// stays says whether a value is left in its segment, if it has so many bytes at least: that of all parts
+// of a block, or of none.
+func (o op) stays(least int) bool {
+	if o.value == nil || o.key[0] != blockPrefix {
+		return false
+	}
+	parts, size := keyExtent(o.key)
+	return size/parts >= least
 }
 
 // entryBound is not below the size of the entry that ops make.
@@ -131,6 +197,12 @@ func entryBound(ops []op) int64 {
 		size += int64(len(o.key)+len(o.value)) + 2*binary.MaxVarintLen32
 	}
 	return size
+}
+
+// opHeadSize is how many bytes come before the value of a write.
+func opHeadSize(o op) int64 {
+	var b [2*binary.MaxVarintLen64 + blockKeySize]byte
+	return int64(len(appendOpHead(b[:0], o)))
 }
 
 // fitsTxn says whether Badger takes the batch with ops added in one transaction.
@@ -153,6 +225,7 @@ func (a *ahead) fitsTxn(ops []op) bool {
 func (a *ahead) take(g *group, ops []op) {
 	size, garbage := a.batch.size, a.batch.garbage
 	a.batch.add(g.number, ops)
+	a.batch.last, a.last = g.number, g.number
 	a.batch.blocks = append(a.batch.blocks, g.fresh...)
 	a.owed.Add(a.batch.size - size)
 	if garbage < a.batch.garbage {
@@ -169,30 +242,48 @@ func (a *ahead) writeDirectly(g *group, ops []op) error {
 	}
 	a.take(g, ops)
 	b := a.batch
-	a.batch = newBatch(b.file)
-	if err := a.carryOut(b); err != nil {
-		return err
-	}
-	b.file.reset()
-	return nil
+	a.batch = a.next(false)
+	a.seal(b)
+	a.carryOut(b)
+	a.busy = b
+	return a.wait()
 }
 
-// turn has the batch carried out while the next one is filled. It waits for the one before.
-func (a *ahead) turn() error {
+// turn has the batch carried out while the next one is filled, which is to be kept or not. It waits for
+// the one before.
+func (a *ahead) turn(keep bool) error {
 	if err := a.wait(); err != nil {
 		return err
 	}
 	b := a.batch
-	other := a.files[0]
-	if b.file == other {
-		other = a.files[1]
-	}
-	a.batch, a.busy = newBatch(other), b
-	a.s.owned.Go(func() {
-		b.err = a.carryOut(b)
-		close(b.done)
-	})
+	a.batch, a.busy = a.next(keep), b
+	a.seal(b)
+	a.s.owned.Go(func() { a.carryOut(b) })
 	return nil
+}
+
+// next is an empty batch, while at most the one before is not carried out.
+func (a *ahead) next(keep bool) *batch {
+	if keep {
+		seg := a.s.newSegment()
+		b := newBatch(&walFile{path: seg.path, large: a.s.profile.keep, most: a.s.profile.segment, once: true, room: a.s.room})
+		b.seg = seg
+		return b
+	}
+	if a.batch.file == a.files[0] {
+		return newBatch(a.files[1])
+	}
+	return newBatch(a.files[0])
+}
+
+// seal ends the writing to a batch's segment.
+func (a *ahead) seal(b *batch) {
+	if b.seg == nil {
+		return
+	}
+	a.s.change.Lock()
+	defer a.s.change.Unlock()
+	b.seg.sealed = true
 }
 
 // wait waits for the batch that is being carried out, whose file is free then.
@@ -205,8 +296,11 @@ func (a *ahead) wait() error {
 	if b.err != nil {
 		return b.err
 	}
-	b.file.reset()
 	a.busy = nil
+	if b.seg != nil {
+		return b.file.close()
+	}
+	b.file.reset()
 	return nil
 }
 
@@ -220,7 +314,7 @@ func (a *ahead) settle() {
 // flush returns when Badger has everything.
 func (a *ahead) flush() error {
 	if len(a.batch.ops) > 0 {
-		if err := a.turn(); err != nil {
+		if err := a.turn(false); err != nil {
 			return err
 		}
 	}
@@ -228,19 +322,27 @@ func (a *ahead) flush() error {
 }
 
 // grown reports whether the log takes more room than one that rests.
-func (a *ahead) grown() bool { return a.files[0].grown() || a.files[1].grown() }
+func (a *ahead) grown() bool {
+	return a.batch.seg != nil || a.files[0].grown() || a.files[1].grown() || a.s.sparse()
+}
 
 // rest has Badger take over, and gives back the room of the log.
 func (a *ahead) rest() error {
 	if err := a.flush(); err != nil {
 		return err
 	}
-	return errors.Join(a.files[0].shrink(), a.files[1].shrink())
+	err := errors.Join(a.s.thin(), a.s.deleteSegments(a.last))
+	return errors.Join(err, a.files[0].shrink(), a.files[1].shrink())
 }
 
 // end closes the log. When Badger has everything it is removed.
 func (a *ahead) end(flushed bool) error {
 	err := errors.Join(a.files[0].close(), a.files[1].close())
+	for _, b := range []*batch{a.batch, a.busy} {
+		if b != nil && b.seg != nil {
+			err = errors.Join(err, b.file.close())
+		}
+	}
 	if err != nil || !flushed {
 		return err
 	}
@@ -248,20 +350,35 @@ func (a *ahead) end(flushed bool) error {
 }
 
 // carryOut brings a batch to Badger, in one transaction if it fits, and forgets what was kept for it.
-func (a *ahead) carryOut(b *batch) error {
+func (a *ahead) carryOut(b *batch) {
+	defer close(b.done)
+	if b.err = a.bring(b); b.err != nil {
+		a.s.fail(b.err)
+	}
+}
+
+func (a *ahead) bring(b *batch) error {
 	s := a.s
 	ops := b.list()
-	err := s.room.prepare(ops)
-	if err == nil {
-		err = s.transact(ops)
-	}
-	if err == nil {
-		err = s.failure() // some failures of Badger's arrive by its log alone
-	}
-	if err != nil {
-		s.fail(err)
+	if err := s.room.prepare(ops); err != nil {
 		return err
 	}
+	if err := s.transact(ops); err != nil {
+		return err
+	}
+	if err := s.failure(); err != nil { // some failures of Badger's arrive by its log alone
+		return err
+	}
+	a.brought(b)
+	if err := s.thin(); err != nil {
+		return err
+	}
+	return s.deleteSegments(b.last)
+}
+
+// brought forgets what was kept of a batch that Badger has.
+func (a *ahead) brought(b *batch) {
+	s := a.s
 	a.owed.Add(-b.size)
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -272,6 +389,8 @@ func (a *ahead) carryOut(b *batch) error {
 	for key, w := range b.ops {
 		s.noteLanded(key, w.group)
 		switch {
+		case w.kept:
+			s.discarded(blockCost)
 		case key[0] == blockPrefix && w.value == nil:
 			s.discarded(blockGarbage([]byte(key)))
 		case key[0] == notePrefix:
@@ -279,7 +398,6 @@ func (a *ahead) carryOut(b *batch) error {
 		}
 	}
 	s.sweepIfDue(false)
-	return nil
 }
 
 // pace tells whether what is appended dies young. Guarded by Store.change.
@@ -314,15 +432,9 @@ func (s *Store) replayLog() error {
 	if err != nil {
 		return err
 	}
-	found := make(map[uint64][]op)
-	for _, name := range walNames {
-		entries, err := readWAL(filepath.Join(s.dir, name), s.key)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			found[e.commit] = e.ops
-		}
+	found, err := s.readLog(commits)
+	if err != nil {
+		return err
 	}
 	a := newAhead(s)
 	for {
@@ -339,6 +451,36 @@ func (s *Store) replayLog() error {
 		}
 		a.batch.add(0, ops)
 	}
+}
+
+// readLog returns what the files of the log hold after a commit.
+func (s *Store) readLog(after uint64) (map[uint64][]op, error) {
+	found := make(map[uint64][]op)
+	for _, name := range walNames {
+		entries, err := readWAL(filepath.Join(s.dir, name), s.key)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			found[e.commit] = e.ops
+		}
+	}
+	segments, err := s.openSegments(after)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range segments {
+		entries, err := readWAL(g.path, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.commit > after {
+				found[e.commit] = s.placed(g, e)
+			}
+		}
+	}
+	return found, nil
 }
 
 func (s *Store) replayBatch(b *batch) error {

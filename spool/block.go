@@ -52,8 +52,10 @@ type block struct {
 	tries      []Try
 	through    uint64 // all after last up to here is settled; 0 or last: nothing
 	at         time.Time
-	wrote      int64  // bytes of blocks written when it was; 0: by an earlier life
-	buf        []byte // header and records, until Badger has it
+	wrote      int64    // bytes of blocks written when it was; 0: by an earlier life
+	buf        []byte   // header and records, until Badger has it, or a segment
+	seg        *segment // that has it; nil: Badger has it, or will
+	spots      []spot   // of its parts there
 }
 
 // Block is a run of records of a queue, as Read returns it.
@@ -212,6 +214,10 @@ func (c *Change) drop(b *block) {
 	if b.committed {
 		b.buf = nil // a flying one is being sealed
 	}
+	if b.seg != nil {
+		s.thins(b.seg)
+		b.seg.leave(b)
+	}
 	if q.tail == nil {
 		s.sweep.emptied = true
 	}
@@ -247,25 +253,25 @@ func (q *Queue) find(from uint64) *block {
 // read again, whether its keys are there or not.
 func (s *Store) bury(b *block) {
 	for part := range b.parts {
-		s.dead = append(s.dead, b.key(part))
+		s.dead = append(s.dead, op{key: b.key(part), of: b, kept: b.seg != nil})
 	}
 }
 
 // maxBuried bounds how many blocks one transaction deletes; Badger bounds the transaction.
 const maxBuried = 1000
 
-// buried takes the keys that the next transaction deletes. The parts of a block go together.
-func (s *Store) buried() [][]byte {
+// buried takes the deletions of the next group. The parts of a block go together.
+func (s *Store) buried() []op {
 	n := min(len(s.dead), maxBuried)
-	for 0 < n && n < len(s.dead) && sameBlock(s.dead[n-1], s.dead[n]) {
+	for 0 < n && n < len(s.dead) && sameBlock(s.dead[n-1].key, s.dead[n].key) {
 		n++
 	}
-	keys := s.dead[:n:n]
+	ops := s.dead[:n:n]
 	s.dead = s.dead[n:]
 	if len(s.dead) == 0 {
 		s.dead = nil
 	}
-	return keys
+	return ops
 }
 
 // sameBlock says whether two keys are of one block.
@@ -323,7 +329,7 @@ func (b *block) seal() []op {
 	binary.BigEndian.PutUint64(b.buf[1:], uint64(b.at.UnixNano()))
 	if b.parts == 1 {
 		key := b.key(0)
-		return []op{{key, finish(key, b.buf)}}
+		return []op{{key: key, value: finish(key, b.buf), of: b}}
 	}
 	data := b.buf[blockHead:]
 	each := (len(data) + b.parts - 1) / b.parts
@@ -332,7 +338,7 @@ func (b *block) seal() []op {
 		piece := data[min(part*each, len(data)):min((part+1)*each, len(data))]
 		key := b.key(part)
 		value := append(make([]byte, 0, blockHead+len(piece)+blockTail), b.buf[:blockHead]...)
-		ops[part] = op{key, finish(key, append(value, piece...))}
+		ops[part] = op{key: key, value: finish(key, append(value, piece...)), of: b}
 	}
 	return ops
 }
@@ -368,17 +374,17 @@ func (q *Queue) Read(from uint64) (Block, error) {
 		if f.buf != nil {
 			return Block{f.b.base, f.b.last, f.b.edition, f.at, bytes.Clone(f.buf[blockHead:])}, nil
 		}
-		out, err := q.s.readBlock(f.b, f.keys)
+		out, err := q.s.readFound(f)
 		if err == nil {
 			return out, nil
 		}
-		if !q.isGone(f.b) {
+		if q.isStill(f) {
 			if errors.Is(err, ErrClosed) {
 				return Block{}, err
 			}
 			return Block{}, &DamagedError{out.Base, out.Last, err}
 		}
-		// It was settled meanwhile, and deleted.
+		// It was settled meanwhile, and deleted, or moved.
 	}
 }
 
@@ -397,7 +403,10 @@ type found struct {
 	b    *block
 	keys [][]byte
 	at   time.Time
-	buf  []byte // header and records, which nobody changes any more; nil: Badger has them
+	buf  []byte // header and records, which nobody changes any more; nil: they are on disk
+
+	seg   *segment // that has them; nil: Badger has
+	spots []spot
 }
 
 // locate finds the block for Read.
@@ -421,15 +430,30 @@ func (q *Queue) locate(from uint64) (found, error) {
 		for part := range keys {
 			keys[part] = b.key(part)
 		}
-		return found{b: b, keys: keys}, nil
+		return found{b: b, keys: keys, seg: b.seg, spots: b.spots}, nil
 	}
 	return found{}, io.EOF
 }
 
-func (q *Queue) isGone(b *block) bool {
+// isStill says whether a block is still what and where it was.
+func (q *Queue) isStill(f found) bool {
 	q.s.change.Lock()
 	defer q.s.change.Unlock()
-	return b.gone
+	return !f.b.gone && f.b.seg == f.seg
+}
+
+// readFound reads a block from the disk.
+func (s *Store) readFound(f found) (Block, error) {
+	if f.seg == nil {
+		return s.readBlock(f.b, f.keys)
+	}
+	s.reading.RLock()
+	closed := s.unreadable
+	s.reading.RUnlock()
+	if closed {
+		return Block{}, ErrClosed
+	}
+	return readSpots(f.seg.path, f.b, f.spots, f.keys)
 }
 
 // readBlock reads the keys of a block. Its base, last and edition never change.

@@ -22,7 +22,7 @@ type group struct {
 	small  map[string][]byte // sealed small records; nil: deleted
 	head   *headChange       // of the store record
 	entry  markEntry         // for the mark, once taken
-	direct bool              // better written to Badger directly
+	stays  bool              // most of it will outlive a file of the log
 	then   []func(error)
 	kicked bool // the committer knows of it
 	waited bool // somebody waits for it, though it may be empty
@@ -48,7 +48,11 @@ func (g *group) changes() bool {
 }
 
 // op is one write of a transaction. A nil value deletes.
-type op struct{ key, value []byte }
+type op struct {
+	key, value []byte
+	of         *block // whose value it is, or was
+	kept       bool   // deletes what lies in a segment
+}
 
 // Change is one change of a store: several operations that reach the disk in one transaction,
 // whole or not at all, whatever queues they touch. It is used by one goroutine.
@@ -299,7 +303,7 @@ func (s *Store) handOver(idle bool) {
 	case over && (idle || emptied), idle && s.ahead.grown():
 		err = s.ahead.rest()
 	case over:
-		err = s.ahead.turn()
+		err = s.ahead.turn(false)
 	}
 	if err != nil {
 		s.fail(err)
@@ -396,7 +400,7 @@ func (s *Store) take() (*group, []op, storeRecord) {
 func (s *Store) collect(g *group) (ops []op) {
 	set := func(key string, value []byte) {
 		if s.account(key, value) {
-			ops = append(ops, op{[]byte(key), value})
+			ops = append(ops, op{key: []byte(key), value: value})
 		}
 	}
 	wall := s.now()
@@ -416,7 +420,7 @@ func (s *Store) collect(g *group) (ops []op) {
 		}
 	}
 	g.fresh = fresh
-	g.direct = s.pace.stays && g.size >= directFrom
+	g.stays = s.pace.stays && g.size >= s.profile.stays
 	for _, b := range g.marked {
 		b.dirty = false
 		set(string(settleKey(b.q.rec.id, b.base)), b.sealSettled())
@@ -434,10 +438,13 @@ func (s *Store) collect(g *group) (ops []op) {
 	for key, value := range g.small {
 		set(key, value)
 	}
-	for _, key := range s.buried() {
+	for _, o := range s.buried() {
 		s.next.blocks--
-		s.next.digest -= uint64(keySum(key))
-		ops = append(ops, op{key: key})
+		s.next.digest -= uint64(keySum(o.key))
+		ops = append(ops, o)
+	}
+	if len(s.dead) == 0 {
+		s.deletedIn(g.number)
 	}
 	if g.head != nil {
 		s.next.id, s.next.incarnation = g.head.id, g.head.incarnation
@@ -446,7 +453,7 @@ func (s *Store) collect(g *group) (ops []op) {
 	s.next.wall = wall.UnixNano()
 	g.entry.id, g.entry.incarnation = s.next.id, s.next.incarnation
 	g.entry.possible, g.entry.certain = s.next.commits, s.next.commits-1
-	return append(ops, op{storeKey(), s.next.seal()})
+	return append(ops, op{key: storeKey(), value: s.next.seal()})
 }
 
 // account keeps the books of small records: it reports whether the write changes anything.
@@ -484,7 +491,7 @@ func (s *Store) writeGroup(g *group, ops []op) error {
 	for _, b := range g.fresh {
 		ops = append(ops, b.seal()...)
 	}
-	err := errors.Join(s.ahead.write(g, ops, fresh || g.direct), <-marked)
+	err := errors.Join(s.ahead.write(g, ops, fresh), <-marked)
 	if fresh && err == nil {
 		err = s.mark.begin(s.markNow(), 0)
 	}
@@ -499,7 +506,7 @@ func (s *Store) writeGroup(g *group, ops []op) error {
 func (s *Store) landed(g *group) {
 	for _, b := range g.fresh {
 		b.committed = true
-		if b.gone {
+		if b.gone || b.seg != nil {
 			b.buf = nil
 		}
 	}

@@ -17,6 +17,9 @@ func (s *Store) load(m mark) error {
 	if err := s.finishPacked(); err != nil {
 		return err
 	}
+	if err := s.findSegments(); err != nil {
+		return err
+	}
 	if err := s.replayLog(); err != nil {
 		return err
 	}
@@ -30,7 +33,7 @@ func (s *Store) load(m mark) error {
 				continue // of a sweep that was cut short; the next one drops it
 			}
 			if key[0] == blockPrefix {
-				if err := s.loadBlock(&found, key); err != nil {
+				if err := s.loadBlock(&found, it.Item()); err != nil {
 					return err
 				}
 				continue
@@ -219,7 +222,8 @@ func (found *tally) loadHolders(key, value []byte) error {
 }
 
 // loadBlock takes in a block by its key. Those that are settled and not yet deleted are deleted.
-func (s *Store) loadBlock(found *tally, key []byte) error {
+func (s *Store) loadBlock(found *tally, item *badger.Item) error {
+	key := item.Key()
 	k, err := parseBlockKey(key)
 	if err != nil {
 		return err
@@ -231,18 +235,31 @@ func (s *Store) loadBlock(found *tally, key []byte) error {
 		return fmt.Errorf("%w: a block of queue %d, which has no record", ErrDamaged, k.queue)
 	}
 	if k.last <= q.rec.trim {
-		s.dead = append(s.dead, bytes.Clone(key))
+		s.dead = append(s.dead, op{key: bytes.Clone(key)})
 		return nil
 	}
 	if b := q.tail; b != nil && b.base == k.base && k.part > 0 {
-		return nil
+		return s.loadPlace(b, item)
 	}
 	b := &block{
 		q: q, base: k.base, last: k.last, edition: k.edition, size: k.size, parts: k.parts,
 		left: k.last - k.base + 1, written: true, committed: true,
 	}
 	q.link(b)
-	return nil
+	return s.loadPlace(b, item)
+}
+
+// loadPlace finds out whether a block lies in a segment.
+func (s *Store) loadPlace(b *block, item *badger.Item) error {
+	if item.ValueSize() != spotSize {
+		return nil
+	}
+	return item.Value(func(value []byte) error {
+		if !isSpot(value) {
+			return nil
+		}
+		return s.loadSpot(b, item.Key(), value)
+	})
 }
 
 // loadSettled takes in what is settled of a block.
@@ -286,6 +303,10 @@ func (q *Queue) join() {
 		if b.last <= at { // deleted soon
 			b.gone = true
 			q.s.bury(b)
+			if b.seg != nil {
+				q.s.thins(b.seg)
+				b.seg.leave(b)
+			}
 			continue
 		}
 		lose(at+1, b.base-1)

@@ -169,6 +169,15 @@ func sizeLog(s *Store, most int64) {
 	for _, f := range s.ahead.files {
 		f.most = most
 	}
+	s.profile.segment = most
+}
+
+// keepAll has what is appended from now on lie in segments of that size.
+func keepAll(s *Store, size int64) {
+	s.change.Lock() // as in sizeLog
+	defer s.change.Unlock()
+	s.profile.segment, s.profile.keep, s.profile.stays = size, 1, 1
+	s.pace.window, s.pace.stays = 0, true
 }
 
 // killed returns a directory as a kill -9 of its owner would leave it now. Nothing is being

@@ -32,7 +32,7 @@ func (s *Store) transact(ops []op) error {
 			large = append(large, o)
 		}
 	}
-	if err := s.commitTxn(append(large, op{packKey(), pack(small)})); err != nil {
+	if err := s.commitTxn(append(large, op{key: packKey(), value: pack(small)})); err != nil {
 		return err
 	}
 	return s.carryOut(small)
@@ -97,16 +97,21 @@ func pack(ops []op) []byte {
 // appendOps appends writes, one after the other.
 func appendOps(b []byte, ops []op) []byte {
 	for _, o := range ops {
-		b = binary.AppendUvarint(b, uint64(len(o.key)))
-		b = append(b, o.key...)
-		if o.value == nil {
-			b = append(b, 0)
-			continue
-		}
-		b = binary.AppendUvarint(b, uint64(len(o.value))+1)
-		b = append(b, o.value...)
+		b = appendOp(b, o)
 	}
 	return b
+}
+
+func appendOp(b []byte, o op) []byte { return append(appendOpHead(b, o), o.value...) }
+
+// appendOpHead appends all of a write but the value.
+func appendOpHead(b []byte, o op) []byte {
+	b = binary.AppendUvarint(b, uint64(len(o.key)))
+	b = append(b, o.key...)
+	if o.value == nil {
+		return append(b, 0)
+	}
+	return binary.AppendUvarint(b, uint64(len(o.value))+1)
 }
 
 func unpack(value []byte) ([]op, error) {

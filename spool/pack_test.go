@@ -51,7 +51,7 @@ func TestPackedWritesAreCarriedOutAtOpen(t *testing.T) {
 	head.commits++
 	head.digest += uint64(sumOf(note)) - uint64(old)
 	tamper(t, dir, func(txn *badger.Txn) error {
-		return txn.Set(packKey(), pack([]op{{key, note}, {[]byte("never"), nil}, {storeKey(), head.seal()}}))
+		return txn.Set(packKey(), pack([]op{{key: key, value: note}, {key: []byte("never")}, {key: storeKey(), value: head.seal()}}))
 	})
 	s = mustOpen(t, dir)
 	if got := string(s.Note("kept")); got != "new" || s.Stat().Damage != nil {
@@ -62,7 +62,7 @@ func TestPackedWritesAreCarriedOutAtOpen(t *testing.T) {
 }
 
 func FuzzUnpack(f *testing.F) {
-	f.Add(pack([]op{{[]byte("k"), []byte("v")}, {[]byte("gone"), nil}, {[]byte("e"), []byte{}}}))
+	f.Add(pack([]op{{key: []byte("k"), value: []byte("v")}, {key: []byte("gone")}, {key: []byte("e"), value: []byte{}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, v := range [][]byte{b, finish(packKey(), b[:len(b):len(b)])} {
 			ops, err := unpack(v)

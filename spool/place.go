@@ -145,6 +145,9 @@ func ownName(name string) bool {
 	case manifestName, "MANIFEST-REWRITE", registryName, "REWRITE-KEYREGISTRY", discardName, "LOCK":
 		return true
 	}
+	if _, ok := segmentNumber(name); ok {
+		return true
+	}
 	ext := filepath.Ext(name)
 	if ext != ".mem" && ext != ".vlog" && ext != ".sst" {
 		return false

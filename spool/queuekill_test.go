@@ -52,6 +52,9 @@ func moveUntilKilled(dir string) {
 	die(err)
 	die(s.Stat().Damage)
 	sizeLog(s, []int64{0, 4 << 10, 1 << 20}[rand.IntN(3)])
+	if rand.IntN(2) == 0 {
+		keepAll(s, []int64{64 << 10, 256 << 10, 4 << 20}[rand.IntN(3)])
+	}
 	in, state, err := s.OpenQueue("in")
 	die(err)
 	to, _, err := s.OpenQueue("out")

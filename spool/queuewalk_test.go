@@ -69,6 +69,9 @@ func (w *queueWalk) open(t *rapid.T) {
 		t.Fatal(err)
 	}
 	sizeLog(s, rapid.SampledFrom([]int64{0, 1 << 10, 8 << 10, 1 << 20}).Draw(t, "log"))
+	if rapid.Bool().Draw(t, "kept") {
+		keepAll(s, rapid.SampledFrom([]int64{1 << 10, 8 << 10, 64 << 10}).Draw(t, "segment"))
+	}
 	w.store, w.queues = s, make(map[string]*Queue)
 	if err := s.Stat().Damage; err != nil {
 		t.Fatalf("damage: %v", err)

@@ -54,9 +54,9 @@ func TestALargeChangeIsOnDiskWholeBeforeItIsCarriedOut(t *testing.T) {
 	s := mustOpen(t, t.TempDir())
 	var ops []op
 	for i := range s.db.MaxBatchCount() {
-		ops = append(ops, op{fmt.Appendf(nil, "k%d", i), []byte("v")})
+		ops = append(ops, op{key: fmt.Appendf(nil, "k%d", i), value: []byte("v")})
 	}
-	ops = append(ops, op{[]byte("!badger!k"), []byte("v")})
+	ops = append(ops, op{key: []byte("!badger!k"), value: []byte("v")})
 	if err := s.transact(ops); err == nil {
 		t.Fatal("Badger took a key of its own")
 	}

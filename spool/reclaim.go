@@ -169,7 +169,7 @@ func (s *Store) outgrown() (owed, excess int64) {
 		owed += n.size
 	}
 	s.change.Unlock()
-	if disk := diskUsed(s.dir); disk > 2*owed+restDisk {
+	if disk := diskUsed(s.dir); disk > 2*owed+restDisk/2 {
 		excess = disk - owed
 	}
 	return owed, excess

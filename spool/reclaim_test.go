@@ -69,7 +69,7 @@ func TestCommitsBesideSweepsComeToAnEnd(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		for ctx.Err() == nil {
-			if err := s.commitTxn([]op{{[]byte{wastePrefix, 'x'}, []byte("x")}}); err != nil {
+			if err := s.commitTxn([]op{{key: []byte{wastePrefix, 'x'}, value: []byte("x")}}); err != nil {
 				done <- err
 				return
 			}

@@ -96,21 +96,24 @@ type Store struct {
 	reading    sync.RWMutex // held while Badger's maps are read
 	unreadable bool         // Badger is closed, or about to be
 
-	change    sync.Mutex // held from Begin to End; taken before mu
-	open      *group     // being filled
-	flying    *group     // with the committer; nil: none
-	committed Group
-	next      storeRecord       // as of the last group taken
-	sums      map[string]uint32 // checksums of all small records, as of the last group taken
-	queues    map[string]*Queue
-	lastQueue uint64 // highest queue id given out
-	notes     map[string]*note
-	dead      [][]byte // keys of blocks to be deleted
-	held      int64    // bytes of all queues
-	sweep     sweeper
-	pace      pace
-	looking   bool // Append was refused for want of free space, which may have changed
-	ended     bool // no change is begun any more
+	change      sync.Mutex // held from Begin to End; taken before mu
+	open        *group     // being filled
+	flying      *group     // with the committer; nil: none
+	committed   Group
+	next        storeRecord       // as of the last group taken
+	sums        map[string]uint32 // checksums of all small records, as of the last group taken
+	queues      map[string]*Queue
+	lastQueue   uint64 // highest queue id given out
+	lastSegment uint64 // highest number given out
+	notes       map[string]*note
+	dead        []op  // blocks to be deleted
+	held        int64 // bytes of all queues
+	segments    map[uint64]*segment
+	thinning    []*segment // some of whose deletions are in no group yet
+	sweep       sweeper
+	pace        pace
+	looking     bool // Append was refused for want of free space, which may have changed
+	ended       bool // no change is begun any more
 
 	mu     sync.RWMutex
 	head   storeRecord // as on disk
@@ -181,25 +184,27 @@ func tryOpen(dir string, opt Options) (*Store, error) {
 
 func newStore(p *place, opt Options) *Store {
 	s := &Store{
-		dir:     p.dir,
-		log:     opt.Logger,
-		rand:    opt.Rand,
-		now:     opt.Now,
-		key:     opt.Key,
-		lock:    p.lock,
-		streams: make(map[string]*stream),
-		peers:   make(map[[16]byte]uint64),
-		ends:    make(map[string]uint64),
-		profile: sizesFor(opt.Profile, p.dir),
-		stop:    make(chan struct{}),
-		sweep:   sweeper{asked: make(chan bool, 1)},
-		quota:   opt.Quota,
-		work:    make(chan struct{}, 1),
-		open:    newGroup(1),
-		sums:    make(map[string]uint32),
-		queues:  make(map[string]*Queue),
-		notes:   make(map[string]*note),
-		done:    make(chan struct{}),
+		dir:         p.dir,
+		log:         opt.Logger,
+		rand:        opt.Rand,
+		now:         opt.Now,
+		key:         opt.Key,
+		lock:        p.lock,
+		streams:     make(map[string]*stream),
+		peers:       make(map[[16]byte]uint64),
+		ends:        make(map[string]uint64),
+		profile:     sizesFor(opt.Profile, p.dir),
+		stop:        make(chan struct{}),
+		sweep:       sweeper{asked: make(chan bool, 1)},
+		quota:       opt.Quota,
+		work:        make(chan struct{}, 1),
+		open:        newGroup(1),
+		sums:        make(map[string]uint32),
+		queues:      make(map[string]*Queue),
+		notes:       make(map[string]*note),
+		segments:    make(map[uint64]*segment),
+		lastSegment: firstSegment - 1,
+		done:        make(chan struct{}),
 	}
 	s.room = newRoom(p.dir, s.profile, opt.Reserve)
 	s.pace.window = s.profile.wal
@@ -251,7 +256,7 @@ func (s *Store) start(p *place) error {
 	if err := s.load(m); err != nil {
 		return err
 	}
-	if err := removeWAL(s.dir); err != nil {
+	if err := errors.Join(removeWAL(s.dir), s.tidySegments()); err != nil {
 		return err
 	}
 	if err := s.condemnLeftovers(); err != nil {

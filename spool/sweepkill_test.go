@@ -166,6 +166,7 @@ func TestCloseOfADrainedStoreGivesTheDiskBack(t *testing.T) {
 func TestLogThatNothingPointsToIsGivenBackAfterOpen(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
+	withoutLog(s)
 	q, _ := mustOpenQueue(t, s, "jobs")
 	backlog(t, s, q, 400, 10<<10)
 	values := filepath.Join(dir, "000001.vlog")

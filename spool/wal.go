@@ -35,17 +35,74 @@ const (
 // walNames are the files of the log: while one is carried out, the other is written.
 var walNames = [2]string{"spool.wal.0", "spool.wal.1"}
 
-// appendWALEntry appends the entry of a commit.
-func appendWALEntry(b []byte, c *fileCipher, commit uint64, ops []op) []byte {
-	start := len(b)
-	b = append(b, make([]byte, walEntryHead)...)
+// layout is the entry of a commit as it is written: bytes, and large values between them, where they lie.
+type layout struct {
+	bytes []byte
+	large []largeValue
+}
+
+// largeValue is written behind the first of an entry's bytes.
+type largeValue struct {
+	behind int
+	value  []byte
+}
+
+// frame makes it the entry of a commit. Values from least on are large; a sealed entry has none.
+func (e *layout) frame(c *fileCipher, commit uint64, ops []op, least int) {
+	b := append(e.bytes[:0], make([]byte, walEntryHead)...)
 	b = binary.BigEndian.AppendUint64(b, commit)
-	b = appendOps(b, ops)
-	b = c.seal(b, start+walEntryHead+walCommit, int64(commit))
-	rest := b[start+walEntryHead:]
-	binary.BigEndian.PutUint32(b[start:], uint32(len(rest)))
-	binary.BigEndian.PutUint32(b[start+4:], crc32.Checksum(rest, castagnoli))
-	return b
+	clear(e.large)
+	e.large = e.large[:0]
+	for _, o := range ops {
+		if c != nil || len(o.value) < max(least, 1) {
+			b = appendOp(b, o)
+			continue
+		}
+		b = appendOpHead(b, o)
+		e.large = append(e.large, largeValue{len(b), o.value})
+	}
+	e.bytes = c.seal(b, walEntryHead+walCommit, int64(commit))
+	size, sum := 0, uint32(0)
+	_ = e.each(func(part []byte, at int) error { // it returns none
+		size = at + len(part)
+		if at == 0 {
+			part = part[walEntryHead:]
+		}
+		sum = crc32.Update(sum, castagnoli, part)
+		return nil
+	})
+	binary.BigEndian.PutUint32(e.bytes, uint32(size-walEntryHead))
+	binary.BigEndian.PutUint32(e.bytes[4:], sum)
+}
+
+// each calls f with all that is to be written, in order, and where in the entry that is. It ends at the
+// first error.
+func (e *layout) each(f func(part []byte, at int) error) error {
+	at, from := 0, 0
+	for _, l := range e.large {
+		part := e.bytes[from:l.behind]
+		if err := f(part, at); err != nil {
+			return err
+		}
+		at, from = at+len(part), l.behind
+		if err := f(l.value, at); err != nil {
+			return err
+		}
+		at += len(l.value)
+	}
+	if from == len(e.bytes) {
+		return nil
+	}
+	return f(e.bytes[from:], at)
+}
+
+// size is that of the whole entry.
+func (e *layout) size() int64 {
+	size := int64(len(e.bytes))
+	for _, l := range e.large {
+		size += int64(len(l.value))
+	}
+	return size
 }
 
 // parseWALEntry reads the first entry of b. errNoEntry: there is none, or it is torn.
@@ -71,6 +128,7 @@ func parseWALEntry(b []byte, c *fileCipher) (commit uint64, ops []op, rest []byt
 
 // walEntry is one entry as read.
 type walEntry struct {
+	at     int64 // in the file
 	commit uint64
 	ops    []op
 }
@@ -83,7 +141,7 @@ func parseWAL(b, key []byte) ([]walEntry, error) {
 	}
 	var entries []walEntry
 	for rest := b[size:]; ; {
-		var e walEntry
+		e := walEntry{at: int64(len(b) - len(rest))}
 		e.commit, e.ops, rest, err = parseWALEntry(rest, c)
 		if n := len(entries); errors.Is(err, errNoEntry) || n > 0 && e.commit != entries[n-1].commit+1 {
 			return entries, nil
@@ -93,6 +151,23 @@ func parseWAL(b, key []byte) ([]walEntry, error) {
 		}
 		entries = append(entries, e)
 	}
+}
+
+// walFirst returns the first commit of a file of the log; 0: there is none.
+func walFirst(path string) (uint64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	b := make([]byte, fileHead+walEntryHead+walCommit) // segments are not sealed
+	n, err := io.ReadFull(f, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		n, err = 0, nil
+	}
+	if err = errors.Join(err, f.Close()); err != nil || n == 0 {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b[fileHead+walEntryHead:]), nil
 }
 
 // readWAL reads a file of the log. One that is not there, or that a kill cut short when it was made,
@@ -123,45 +198,48 @@ func readWAL(path string, key []byte) ([]walEntry, error) {
 type walFile struct {
 	path  string
 	key   []byte // nil: not encrypted
+	large int    // bytes of a value from which on it is not copied
 	least int64  // what it is made with
 	most  int64  // what it grows to
+	once  bool   // it is not written again from its head on: no room is made for what is to come
 	room  *room
 
 	file *os.File
 	seal *fileCipher
-	head int64 // size of the head
-	at   int64 // where the next entry goes
-	size int64
-	buf  []byte
+	head int64  // size of the head
+	at   int64  // where the next entry goes
+	size int64  // of the file, made with zeros
+	next layout // whose memory is used again
 }
 
 // takes reports whether an entry of that size, at most, fits.
 func (f *walFile) takes(entry int64) bool { return max(f.at, sealedFileHead)+entry <= f.most }
 
-// append writes the entry of a commit and returns when it is on disk.
-func (f *walFile) append(commit uint64, ops []op) error {
+// append writes the entry of a commit, from at on, and returns when it is on disk.
+func (f *walFile) append(commit uint64, ops []op) (at int64, err error) {
 	if f.file == nil {
 		if err := f.make(); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	f.buf = appendWALEntry(f.buf[:0], f.seal, commit, ops)
-	end := f.at + int64(len(f.buf))
-	if err := f.write(f.buf, f.at); err != nil {
-		return err
+	f.next.frame(f.seal, commit, ops, f.large)
+	at, end := f.at, f.at+f.next.size()
+	if err := f.next.each(func(part []byte, behind int) error { return f.write(part, at+int64(behind)) }); err != nil {
+		return 0, err
 	}
-	if end > f.size {
+	if end > f.size && !f.once {
 		size := max(end, min(2*f.size, f.most))
 		if err := f.zero(end, size); err != nil {
-			return err
+			return 0, err
 		}
 		f.size = size
 	}
 	if err := syncData(f.file); err != nil {
-		return err
+		return 0, err
 	}
 	f.at = end
-	return nil
+	clear(f.next.large)
+	return at, nil
 }
 
 // make makes the file, in place of one of an earlier life.
@@ -179,8 +257,10 @@ func (f *walFile) make() error {
 	if err := f.write(head, 0); err != nil {
 		return err
 	}
-	if err := f.zero(f.head, f.least); err != nil {
-		return err
+	if !f.once {
+		if err := f.zero(f.head, f.least); err != nil {
+			return err
+		}
 	}
 	if err := file.Sync(); err != nil {
 		return err
@@ -222,7 +302,7 @@ func (f *walFile) shrink() error {
 	if !f.grown() {
 		return nil
 	}
-	f.size, f.buf = f.least, nil
+	f.size, f.next = f.least, layout{}
 	return f.file.Truncate(f.least)
 }
 

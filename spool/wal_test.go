@@ -14,7 +14,18 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-var sampleOps = []op{{[]byte("k"), []byte("value")}, {[]byte("gone"), nil}, {[]byte("empty"), []byte{}}}
+var sampleOps = []op{{key: []byte("k"), value: []byte("value")}, {key: []byte("gone")}, {key: []byte("empty"), value: []byte{}}}
+
+// walEntryOf appends the entry of a commit.
+func walEntryOf(b []byte, c *fileCipher, commit uint64, ops []op) []byte {
+	var e layout
+	e.frame(c, commit, ops, 5)
+	_ = e.each(func(part []byte, _ int) error {
+		b = append(b, part...)
+		return nil
+	})
+	return b
+}
 
 // walOf is a file of these commits.
 func walOf(t testing.TB, key []byte, commits ...uint64) []byte {
@@ -23,9 +34,17 @@ func walOf(t testing.TB, key []byte, commits ...uint64) []byte {
 	must(t, err)
 	b := walFiles.seal(c)
 	for _, commit := range commits {
-		b = appendWALEntry(b, c, commit, sampleOps)
+		b = walEntryOf(b, c, commit, sampleOps)
 	}
 	return b
+}
+
+// said shows writes.
+func said(ops []op) (text string) {
+	for _, o := range ops {
+		text += fmt.Sprintf("%q=%q %t\n", o.key, o.value, o.value == nil)
+	}
+	return text
 }
 
 // commitsOf are the commits that a file is found to hold.
@@ -35,8 +54,8 @@ func commitsOf(t testing.TB, b, key []byte) []uint64 {
 	must(t, err)
 	var commits []uint64
 	for _, e := range entries {
-		if fmt.Sprintf("%q", e.ops) != fmt.Sprintf("%q", sampleOps) {
-			t.Errorf("commit %d holds %q", e.commit, e.ops)
+		if said(e.ops) != said(sampleOps) {
+			t.Errorf("commit %d holds %s", e.commit, said(e.ops))
 		}
 		commits = append(commits, e.commit)
 	}
@@ -119,10 +138,10 @@ func FuzzParseWAL(f *testing.F) {
 				if i > 0 && e.commit != entries[0].commit+uint64(i) {
 					t.Fatalf("commit %d comes after %d", e.commit, entries[i-1].commit)
 				}
-				again := appendWALEntry(nil, nil, e.commit, e.ops)
+				again := walEntryOf(nil, nil, e.commit, e.ops)
 				_, ops, rest, perr := parseWALEntry(again, nil)
-				if fmt.Sprintf("%q", ops) != fmt.Sprintf("%q", e.ops) || len(rest) > 0 || errors.Join(err, perr) != nil {
-					t.Fatalf("%q comes back as %q, %v", e.ops, ops, perr)
+				if said(ops) != said(e.ops) || len(rest) > 0 || errors.Join(err, perr) != nil {
+					t.Fatalf("%s comes back as %s, %v", said(e.ops), said(ops), perr)
 				}
 			}
 		}
@@ -276,7 +295,7 @@ func TestLogOfAnEarlierLifeEndsWithIt(t *testing.T) {
 	mustClose(t, mustOpen(t, dir))
 	stray := walFiles.seal(nil)
 	for commit := uint64(6); commit < 30; commit++ {
-		stray = appendWALEntry(stray, nil, commit, []op{{[]byte("stray"), []byte("value")}})
+		stray = walEntryOf(stray, nil, commit, []op{{key: []byte("stray"), value: []byte("value")}})
 	}
 	must(t, os.WriteFile(filepath.Join(dir, walNames[1]), stray, 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, markName), nil, 0o600))
