@@ -243,7 +243,7 @@ func (s *Store) tellGroups() {
 // commitGroups is the committer: one goroutine, from Open to Close.
 func (s *Store) commitGroups() {
 	defer close(s.landing)
-	idle, sweep := time.NewTimer(settleAfter), time.NewTimer(sweepIdle)
+	idle, sweep := time.NewTimer(settleAfter), time.NewTimer(s.profile.idle)
 	defer idle.Stop()
 	defer sweep.Stop()
 	for {
@@ -254,7 +254,7 @@ func (s *Store) commitGroups() {
 				s.handOver(false)
 			}
 			idle.Reset(settleAfter)
-			sweep.Reset(sweepIdle)
+			sweep.Reset(s.profile.idle)
 		case <-sweep.C:
 			s.change.Lock()
 			s.sweepIfDue(true)

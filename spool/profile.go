@@ -1,5 +1,7 @@
 package spool
 
+import "time"
+
 // Profile sizes a store for the machine it runs on.
 type Profile uint8
 
@@ -30,18 +32,19 @@ const valueThreshold = 4 << 10
 // sizes is what a profile means.
 type sizes struct {
 	profile     Profile
-	block       int   // bytes of records in a block
-	group       int   // bytes of records in a group, from which on Ready blocks
-	mark        int   // bytes of entries in the mark file
-	walLeast    int64 // size of an idle file of the write-ahead log
-	wal         int64 // size of a full one
-	segment     int64 // size of a full one that is kept
-	keep        int   // bytes of a value from which on it may stay in a segment, and is written from where it lies
-	stays       int   // bytes of records from which on a group may go to a segment
-	sweep       int64 // bytes of garbage for which a sweep is due
-	reserve     int64 // bytes of the file system that Append leaves free
-	memTable    int64 // of Badger
-	vlogFile    int64 // of Badger
+	block       int           // bytes of records in a block
+	group       int           // bytes of records in a group, from which on Ready blocks
+	mark        int           // bytes of entries in the mark file
+	walLeast    int64         // size of an idle file of the write-ahead log
+	wal         int64         // size of a full one
+	segment     int64         // size of a full one that is kept
+	keep        int           // bytes of a value from which on it may stay in a segment, and is written from where it lies
+	stays       int           // bytes of records from which on a group may go to a segment
+	sweep       int64         // bytes of garbage for which a sweep is due
+	idle        time.Duration // without a change, after which the store is swept and its log rests
+	reserve     int64         // bytes of the file system that Append leaves free
+	memTable    int64         // of Badger
+	vlogFile    int64         // of Badger
 	vlogEntries uint32
 	cache       int64 // of Badger, for decrypted blocks and again for decrypted indices
 }
@@ -67,13 +70,13 @@ func sizesOf(p Profile) sizes {
 	if p == ProfileEdge {
 		return sizes{
 			profile: ProfileEdge, block: 64 << 10, group: 256 << 10, mark: 64 << 10, walLeast: 64 << 10, wal: 1 << 20, segment: 4 << 20, keep: 8 << 10, stays: 32 << 10,
-			sweep: 16 << 20, reserve: 8 << 20, memTable: 2 << 20, vlogFile: 8 << 20, vlogEntries: 128,
+			sweep: 16 << 20, idle: 250 * time.Millisecond, reserve: 8 << 20, memTable: 2 << 20, vlogFile: 8 << 20, vlogEntries: 128,
 			cache: 1 << 20,
 		}
 	}
 	return sizes{
 		profile: ProfileServer, block: 256 << 10, group: 2 << 20, mark: 256 << 10, walLeast: 256 << 10, wal: 8 << 20, segment: 32 << 20, keep: 8 << 10, stays: 64 << 10,
-		sweep: 64 << 20, reserve: 64 << 20, memTable: 8 << 20, vlogFile: 64 << 20, vlogEntries: 1024,
+		sweep: 64 << 20, idle: 250 * time.Millisecond, reserve: 64 << 20, memTable: 8 << 20, vlogFile: 64 << 20, vlogEntries: 1024,
 		cache: 4 << 20,
 	}
 }

@@ -37,9 +37,6 @@ const (
 	// leastSweep is the garbage for which an idle store is swept.
 	leastSweep = 512 << 10
 
-	// sweepIdle is how long the store must be idle before it is swept.
-	sweepIdle = 250 * time.Millisecond
-
 	// sweepAtClose bounds the sweep of Close. A step that has begun is ended.
 	sweepAtClose = 2 * time.Second
 

@@ -20,8 +20,8 @@ import (
 //	value  version (1) | number of the segment (8) | offset (8) and length (4) of the block's value | crc32c (4)
 //
 // The number is that of the file. In the life that writes it, it is a file of the log; Open carries out
-// what Badger has not of it, as of the other files, and gives it another name, so that its entries are
-// never carried out in a later life:
+// what Badger has not of it, as of the other files, and gives it another name, so that no later one
+// looks for entries in it:
 //
 //	spool.wal.N    written by the present life, N from 2 on
 //	spool.seg.N    by an earlier one
