@@ -297,7 +297,9 @@ func TestLogOfAnEarlierLifeEndsWithIt(t *testing.T) {
 	for commit := uint64(6); commit < 30; commit++ {
 		stray = walEntryOf(stray, nil, commit, []op{{key: []byte("stray"), value: []byte("value")}})
 	}
-	must(t, os.WriteFile(filepath.Join(dir, walNames[1]), stray, 0o600))
+	for _, name := range walNames {
+		must(t, os.WriteFile(filepath.Join(dir, name), stray, 0o600))
+	}
 	must(t, os.WriteFile(filepath.Join(dir, markName), nil, 0o600))
 	wantOpenError(t, dir, ErrDamaged, markName)
 	s := mustOpen(t, dir)
@@ -335,8 +337,8 @@ func TestFailureOfBadgerLosesNothingInTheLog(t *testing.T) {
 	}
 }
 
-func TestLargeGroupsGoToBadgerWhereMessagesStay(t *testing.T) {
-	s := mustOpen(t, t.TempDir())
+func TestLargeGroupsOfAnEncryptedStoreGoToBadgerWhereMessagesStay(t *testing.T) {
+	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge, Key: testKey})
 	q, _ := mustOpenQueue(t, s, "jobs")
 	body := strings.Repeat("x", 10_000)
 	write := func(settle bool) {
