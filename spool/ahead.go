@@ -331,8 +331,11 @@ func (a *ahead) rest() error {
 	if err := a.flush(); err != nil {
 		return err
 	}
-	err := errors.Join(a.s.thin(), a.s.deleteSegments(a.last))
-	return errors.Join(err, a.files[0].shrink(), a.files[1].shrink())
+	if err := a.s.thin(); err != nil {
+		return err
+	}
+	a.s.deleteSegments(a.last)
+	return errors.Join(a.files[0].shrink(), a.files[1].shrink())
 }
 
 // end closes the log. When Badger has everything it is removed.
@@ -373,7 +376,8 @@ func (a *ahead) bring(b *batch) error {
 	if err := s.thin(); err != nil {
 		return err
 	}
-	return s.deleteSegments(b.last)
+	s.deleteSegments(b.last)
+	return nil
 }
 
 // brought forgets what was kept of a batch that Badger has.

@@ -33,13 +33,15 @@
 //
 // A group goes to a write-ahead log first, where one sync makes it durable; Badger takes over
 // in larger pieces, beside the groups that follow. What is settled before that never reaches it.
-// Where messages stay, a large group goes to Badger directly. See ahead.go and wal.go.
+// Where messages stay, files of the log are kept, as segments, and Badger gets where the blocks in
+// them lie. See ahead.go, wal.go and segment.go.
 //
-// Records lie in blocks, one value in Badger each, written once and deleted once. What
+// Records lie in blocks, one value each, written once and deleted once. What
 // is settled within a block that still owes something is a small record beside it. So
 // a settlement costs a few bytes, and a block goes when its last record is settled. A
 // sweep gives the room back while commits go on; when a queue has emptied, the files
-// that Badger is writing to as well. Close of a store that owes next to nothing ends
+// that Badger is writing to as well. A segment goes when nothing of it is left; what is left of one that
+// is half empty moves to Badger. Close of a store that owes next to nothing ends
 // with a sweep, and what a kill has left there is swept after the next Open.
 //
 // # Full disks
@@ -108,8 +110,8 @@
 //	                                 held
 //	the mark file is damaged         ErrDamaged the first time; the second time opened
 //	                                 under a new store id
-//	a block's records are damaged    Read returns a DamagedError with the exact range;
-//	                                 the rest is read
+//	a block's records are damaged,   Read returns a DamagedError with the exact range;
+//	or its segment is missing        the rest is read
 //
 // A new store id tells every peer that what it remembers of this store no longer holds,
 // so a seq that is used again is another message. A whole directory that was rolled

@@ -17,7 +17,7 @@ import (
 //	m n node     the highest incarnation of a node
 //	m q queue    where a queue stands
 //	m h queue id who may hold records of a queue
-//	q            blocks: see block.go
+//	q            blocks: see block.go; where they lie: see segment.go
 //	s            what is settled of a block: see settle.go
 //	w name       a note
 //	x            writes to be carried out: see pack.go

@@ -214,12 +214,12 @@ func (s *Store) thinned() (g *segment, blocks []*block) {
 	return nil, nil
 }
 
-// thin has Badger take what is left of a segment. It runs where batches are carried out: a deletion of
-// one of the blocks comes later to Badger.
+// thin has Badger take what is left of sparse segments. It runs where batches are carried out, and at
+// rest: a deletion of one of the blocks comes later to Badger.
 func (s *Store) thin() error {
 	for bytes := int64(0); bytes < s.profile.segment; {
 		g, blocks := s.thinned()
-		if g == nil {
+		if g == nil || s.cramped(s.profile.segment) {
 			return nil
 		}
 		n, err := s.emptyOut(g, blocks)
@@ -229,6 +229,13 @@ func (s *Store) thin() error {
 		bytes += n
 	}
 	return nil
+}
+
+// cramped says whether so many bytes more would be a risk.
+func (s *Store) cramped(bytes int64) bool {
+	s.room.tend()
+	free, short := s.room.short(bytes)
+	return short && free < 2*bytes
 }
 
 // emptyOut moves blocks of a segment, and returns how many bytes that were.
@@ -286,7 +293,7 @@ func (s *Store) valuesOf(g *segment, b *block) ([]op, error) {
 }
 
 // deleteSegments deletes those of which nothing is left, when Badger has all groups up to last.
-func (s *Store) deleteSegments(last Group) error {
+func (s *Store) deleteSegments(last Group) {
 	s.change.Lock()
 	var gone []*segment
 	for number, g := range s.segments {
@@ -296,14 +303,11 @@ func (s *Store) deleteSegments(last Group) error {
 		}
 	}
 	s.change.Unlock()
-	var errs []error
 	for _, g := range gone {
-		err := os.Remove(g.path)
-		if !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+		if err := os.Remove(g.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.log.Error("spool: an empty segment stays until the store is opened again", "dir", s.dir, "err", err)
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // loadSpot takes in where a part of a block lies.
