@@ -115,27 +115,29 @@ func newAhead(s *Store) *ahead {
 	return a
 }
 
-// write makes a group durable. directly: in Badger.
-func (a *ahead) write(g *group, ops []op, directly bool) error {
+// write writes a group to the log, and returns what makes it durable, beside which the next group may
+// be written if apart is set. directly: it is to go to Badger.
+func (a *ahead) write(g *group, ops []op, directly bool) (durable func() error, apart bool, err error) {
 	size, keep := entryBound(ops), a.keeps(g)
 	if directly || size > a.largest(keep) || g.stays && !keep {
-		return a.writeDirectly(g, ops)
+		return func() error { return a.writeDirectly(g, ops) }, false, nil
 	}
 	if keep != (a.batch.seg != nil) || !a.batch.file.takes(size) || !a.fitsTxn(ops) {
+		a.s.land()
 		if err := a.turn(keep); err != nil {
-			return err
+			return nil, false, err
 		}
 	}
 	a.s.room.tend()
-	at, err := a.batch.file.append(g.entry.possible, ops)
+	at, err := a.batch.file.put(g.entry.possible, ops)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	if a.batch.seg != nil {
 		a.place(at, ops)
 	}
 	a.take(g, ops)
-	return nil
+	return a.batch.file.sync, g.size >= a.s.profile.stays, nil
 }
 
 // keeps says whether a group goes to a segment.
@@ -221,7 +223,7 @@ func (a *ahead) fitsTxn(ops []op) bool {
 	return int64(len(b.ops)+len(ops)) < a.s.db.MaxBatchCount()/2 && small < a.s.db.MaxBatchSize()/2
 }
 
-// take adds a durable group to the batch.
+// take adds a group to the batch.
 func (a *ahead) take(g *group, ops []op) {
 	size, garbage := a.batch.size, a.batch.garbage
 	a.batch.add(g.number, ops)

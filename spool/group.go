@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -116,7 +117,14 @@ func (c *Change) End() {
 		g.later = true
 		time.AfterFunc(lazyAfter, func() { s.urge(g) })
 	}
+	full := c.g != nil && c.g.size >= s.profile.group
 	s.change.Unlock()
+	if full {
+		select {
+		case s.full <- struct{}{}:
+		default:
+		}
+	}
 	if c.g == nil {
 		for _, f := range c.late {
 			f(ErrClosed)
@@ -179,8 +187,8 @@ func (s *Store) outcome(g Group) (*group, error) {
 		s.open.waited = true
 		s.kick()
 		return s.open, nil
-	case s.flying != nil && g == s.flying.number:
-		return s.flying, nil
+	case g > s.committed && len(s.flying) > 0 && g >= s.flying[0].number:
+		return s.flying[g-s.flying[0].number], nil
 	case g > s.committed: // failed; or never a group of this store
 		if err := s.failure(); err != nil {
 			return nil, err
@@ -295,9 +303,10 @@ func (s *Store) handOver(idle bool) {
 	s.sweep.over = false
 	emptied := s.sweep.emptied
 	s.change.Unlock()
-	if s.failure() != nil {
+	if s.failure() != nil || !over && !idle {
 		return
 	}
+	s.land()
 	var err error
 	switch {
 	case over && (idle || emptied), idle && s.ahead.grown():
@@ -334,26 +343,85 @@ func (s *Store) settleMark() {
 	}
 }
 
-// commitNext commits what has been gathered. It reports whether there was something.
+// commitNext commits what has been gathered. It reports whether there was something. While the disk is
+// busy with a large group, the next one is written as soon as it is full.
 func (s *Store) commitNext() bool {
+	s.landOrFill()
 	g, ops, head := s.take()
 	if g == nil {
+		return s.land()
+	}
+	w := writing{g: g, head: head, began: time.Now()}
+	apart := false
+	if w.err = s.failure(); w.err == nil && len(ops)+len(g.fresh) > 0 {
+		apart = s.writeGroup(&w, ops)
+	}
+	s.land()
+	if !apart {
+		s.finish(&w)
+		runtime.Gosched() // those that waited may join the next group
+		return true
+	}
+	landed := make(chan struct{})
+	s.flight = landed
+	s.owned.Go(func() {
+		s.finish(&w)
+		close(landed)
+	})
+	return true
+}
+
+// writing is a group on its way to the disk.
+type writing struct {
+	g       *group
+	head    storeRecord
+	began   time.Time
+	durable func() error // nil: there is nothing to write
+	err     error
+}
+
+// land waits for the group that is on its way apart. It reports whether there was one.
+func (s *Store) land() bool {
+	if s.flight == nil {
 		return false
 	}
-	err := s.failure()
-	if err == nil && len(ops)+len(g.fresh) > 0 {
-		began := time.Now()
-		err = s.writeGroup(g, ops)
-		s.syncs.add(time.Since(began))
+	<-s.flight
+	s.flight = nil
+	return true
+}
+
+// landOrFill waits for the group that is on its way, or until the next one is full.
+func (s *Store) landOrFill() {
+	for s.flight != nil {
+		s.change.Lock()
+		full := s.open.size >= s.profile.group
+		s.change.Unlock()
+		if full {
+			return
+		}
+		select {
+		case <-s.flight:
+			s.flight = nil
+		case <-s.full:
+		}
 	}
-	if err == nil {
+}
+
+// finish makes a group durable and says so.
+func (s *Store) finish(w *writing) {
+	g := w.g
+	if w.err == nil && w.durable != nil {
+		w.err = s.syncGroup(w)
+		s.syncs.add(time.Since(w.began))
+	}
+	if w.err == nil {
 		s.mu.Lock()
-		s.head = head // before it counts as committed: who waits for it only then looks at it at once
+		s.head = w.head // before it counts as committed: who waits for it only then looks at it at once
 		s.mu.Unlock()
 	}
 	s.change.Lock()
-	s.flying = nil
-	if err == nil {
+	s.flying = slices.Delete(s.flying, 0, 1)
+	if w.err == nil {
 		s.committed = g.number
 		s.landed(g)
 		s.sweepIfDue(false)
@@ -364,13 +432,11 @@ func (s *Store) commitNext() bool {
 	if looking {
 		s.room.look()
 	}
-	g.err = err
+	g.err = w.err
 	close(g.done)
 	if len(g.then) > 0 {
 		s.landing <- g
 	}
-	runtime.Gosched() // those that waited may join the next group
-	return true
 }
 
 // take closes the group being filled, opens the next, and returns what is to be written. Blocks
@@ -387,7 +453,7 @@ func (s *Store) take() (*group, []op, storeRecord) {
 		return nil, nil, storeRecord{}
 	}
 	s.open = newGroup(g.number + 1)
-	s.flying = g
+	s.flying = append(s.flying, g)
 	close(g.taken)
 	if !g.changes() && len(s.dead) == 0 {
 		return g, nil, s.next
@@ -478,20 +544,32 @@ func (s *Store) account(key string, value []byte) bool {
 	return true
 }
 
-// writeGroup brings a group to the disk, and what the mark says of it at the same time. After an
-// error nobody knows what is there: the store is read-only until a new Open has looked.
-func (s *Store) writeGroup(g *group, ops []op) error {
-	marked := make(chan error, 1)
+// writeGroup writes a group to the log, if it goes there. It reports whether the next one may be
+// written before this one is durable.
+func (s *Store) writeGroup(w *writing, ops []op) (apart bool) {
 	fresh := s.mark.file == nil // in the first group after damage
+	for _, b := range w.g.fresh {
+		ops = append(ops, b.seal()...)
+	}
+	w.durable, apart, w.err = s.ahead.write(w.g, ops, fresh)
+	if w.err != nil {
+		s.fail(w.err)
+		w.err = s.failure()
+	}
+	return apart && !fresh
+}
+
+// syncGroup brings a group to the disk, and what the mark says of it at the same time. After an
+// error nobody knows what is there: the store is read-only until a new Open has looked.
+func (s *Store) syncGroup(w *writing) error {
+	marked := make(chan error, 1)
+	fresh := s.mark.file == nil
 	if fresh {
 		marked <- nil
 	} else {
-		s.owned.Go(func() { marked <- s.mark.write(g.entry) })
+		s.owned.Go(func() { marked <- s.mark.write(w.g.entry) })
 	}
-	for _, b := range g.fresh {
-		ops = append(ops, b.seal()...)
-	}
-	err := errors.Join(s.ahead.write(g, ops, fresh), <-marked)
+	err := errors.Join(w.durable(), <-marked)
 	if fresh && err == nil {
 		err = s.mark.begin(s.markNow(), 0)
 	}

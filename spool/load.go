@@ -113,7 +113,7 @@ func (s *Store) missing(found *tally, m mark) error {
 	if s.unmarked != nil {
 		errs = append(errs, fmt.Errorf("whether the last commits are all there is not known: %w", s.unmarked))
 	}
-	if s.head.commits == 0 && m.incarnation > 0 {
+	if s.head.commits == 0 && m.incarnation > 0 && m.possible == 0 { // else its first group was cut short
 		errs = append(errs, fmt.Errorf("%w: this store begins in place of one that was moved aside", ErrDamaged))
 	}
 	if s.head.commits < m.certain || s.head.commits == 0 {

@@ -136,8 +136,8 @@ func (s *Store) fits(size int64) error {
 		return &FullError{Used: s.held, Limit: s.quota, Need: need}
 	}
 	pending := need + int64(s.open.size) + s.ahead.owed.Load()
-	if s.flying != nil {
-		pending += int64(s.flying.size)
+	for _, g := range s.flying {
+		pending += int64(g.size)
 	}
 	if free, short := s.room.short(pending); short {
 		s.looking = true // the committer looks again

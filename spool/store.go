@@ -83,6 +83,8 @@ type Store struct {
 	streams map[string]*stream
 
 	work    chan struct{} // tells the committer to look; holds one
+	full    chan struct{} // tells it that the group being filled is as large as it should get; holds one
+	flight  chan struct{} // the committer's: closed when a group that it wrote has landed; nil: none is on its way
 	landing chan *group   // groups whose Thens are to be called
 	stop    chan struct{} // tells the sweeper to end
 	owned   sync.WaitGroup
@@ -98,7 +100,7 @@ type Store struct {
 
 	change      sync.Mutex // held from Begin to End; taken before mu
 	open        *group     // being filled
-	flying      *group     // with the committer; nil: none
+	flying      []*group   // taken by the committer, two at most
 	committed   Group
 	next        storeRecord       // as of the last group taken
 	sums        map[string]uint32 // checksums of all small records, as of the last group taken
@@ -198,6 +200,7 @@ func newStore(p *place, opt Options) *Store {
 		sweep:       sweeper{asked: make(chan bool, 1)},
 		quota:       opt.Quota,
 		work:        make(chan struct{}, 1),
+		full:        make(chan struct{}, 1),
 		open:        newGroup(1),
 		sums:        make(map[string]uint32),
 		queues:      make(map[string]*Queue),

@@ -102,6 +102,24 @@ func TestKillBetweenCommitAndMarkIsNoDamage(t *testing.T) {
 	}
 }
 
+// A power cut within the first group: the mark says that it is possible, and nothing has it.
+func TestCutWithinTheFirstGroupIsNoDamage(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	id := s.ID()
+	cut := killed(t, dir)
+	must(t, os.Remove(filepath.Join(cut, walNames[0])))
+	mark := markFiles.seal(nil)
+	for _, e := range []markEntry{{id: id}, {id: id, incarnation: 1, possible: 1}} {
+		mark = e.append(mark, nil, 0)
+	}
+	must(t, os.WriteFile(filepath.Join(cut, markName), mark, 0o600))
+	s = mustOpen(t, cut)
+	if err := s.Stat().Damage; err != nil || s.ID() != id || s.Incarnation() != 2 {
+		t.Errorf("damage %v, store %x, want %x, incarnation %d, want 2", err, s.ID(), id, s.Incarnation())
+	}
+}
+
 func TestEmptyLogsAreRemovedBeforeBadgerSeesThem(t *testing.T) {
 	dir := t.TempDir()
 	mustClose(t, mustOpen(t, dir))

@@ -26,7 +26,9 @@ func unsyncable(t *testing.T) *os.File {
 
 func TestALogEntryIsSynced(t *testing.T) {
 	f := walFile{file: unsyncable(t), size: 1 << 10, most: 1 << 10}
-	if _, err := f.append(1, sampleOps); err == nil {
+	_, err := f.put(1, sampleOps)
+	must(t, err)
+	if err := f.sync(); err == nil {
 		t.Error("an entry was written without a sync")
 	}
 	must(t, f.close())

@@ -215,8 +215,8 @@ type walFile struct {
 // takes reports whether an entry of that size, at most, fits.
 func (f *walFile) takes(entry int64) bool { return max(f.at, sealedFileHead)+entry <= f.most }
 
-// append writes the entry of a commit, from at on, and returns when it is on disk.
-func (f *walFile) append(commit uint64, ops []op) (at int64, err error) {
+// put writes the entry of a commit, from at on. It is on disk when sync has returned.
+func (f *walFile) put(commit uint64, ops []op) (at int64, err error) {
 	if f.file == nil {
 		if err := f.make(); err != nil {
 			return 0, err
@@ -234,13 +234,13 @@ func (f *walFile) append(commit uint64, ops []op) (at int64, err error) {
 		}
 		f.size = size
 	}
-	if err := syncData(f.file); err != nil {
-		return 0, err
-	}
 	f.at = end
 	clear(f.next.large)
 	return at, nil
 }
+
+// sync returns when all that was put is on disk. The next entry may be put meanwhile.
+func (f *walFile) sync() error { return syncData(f.file) }
 
 // make makes the file, in place of one of an earlier life.
 func (f *walFile) make() error {
