@@ -15,3 +15,6 @@ func memory() int64 { return 0 }
 
 // allocate does nothing.
 func allocate(string, int64) error { return nil }
+
+// extend is for Linux.
+func extend(*os.File, int64) {}

@@ -201,7 +201,8 @@ type walFile struct {
 	large int    // bytes of a value from which on it is not copied
 	least int64  // what it is made with
 	most  int64  // what it grows to
-	once  bool   // it is not written again from its head on: no room is made for what is to come
+	once  bool   // it is not written again from its head on: no zeros are written ahead
+	step  int64  // how much is allocated ahead instead
 	room  *room
 
 	file *os.File
@@ -224,6 +225,10 @@ func (f *walFile) put(commit uint64, ops []op) (at int64, err error) {
 	}
 	f.next.frame(f.seal, commit, ops, f.large)
 	at, end := f.at, f.at+f.next.size()
+	if f.once && end > f.size {
+		f.size = max(end, min(end+f.step, f.most))
+		extend(f.file, f.size)
+	}
 	if err := f.next.each(func(part []byte, behind int) error { return f.write(part, at+int64(behind)) }); err != nil {
 		return 0, err
 	}
@@ -306,11 +311,16 @@ func (f *walFile) shrink() error {
 	return f.file.Truncate(f.least)
 }
 
+// close closes the file. One that is written once gives back what was allocated ahead.
 func (f *walFile) close() error {
 	if f.file == nil {
 		return nil
 	}
-	return f.file.Close()
+	var err error
+	if f.once && f.size > f.at {
+		err = f.file.Truncate(f.at)
+	}
+	return errors.Join(err, f.file.Close())
 }
 
 // removeWAL removes the files of the log from dir, so that a commit begun anew is never taken for one
