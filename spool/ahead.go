@@ -123,7 +123,6 @@ func (a *ahead) write(g *group, ops []op, directly bool) (durable func() error, 
 		return func() error { return a.writeDirectly(g, ops) }, false, nil
 	}
 	if keep != (a.batch.seg != nil) || !a.batch.file.takes(size) || !a.fitsTxn(ops) {
-		a.s.land()
 		if err := a.turn(keep); err != nil {
 			return nil, false, err
 		}
@@ -260,7 +259,13 @@ func (a *ahead) turn(keep bool) error {
 	b := a.batch
 	a.batch, a.busy = a.next(keep), b
 	a.seal(b)
-	a.s.owned.Go(func() { a.carryOut(b) })
+	flight := a.s.flight
+	a.s.owned.Go(func() {
+		if flight != nil {
+			<-flight // a group of the batch
+		}
+		a.carryOut(b)
+	})
 	return nil
 }
 
@@ -325,7 +330,7 @@ func (a *ahead) flush() error {
 
 // grown reports whether the log takes more room than one that rests.
 func (a *ahead) grown() bool {
-	return a.batch.seg != nil || a.files[0].grown() || a.files[1].grown() || a.s.sparse()
+	return a.files[0].grown() || a.files[1].grown() || a.s.sparse()
 }
 
 // rest has Badger take over, and gives back the room of the log.
@@ -364,6 +369,9 @@ func (a *ahead) carryOut(b *batch) {
 
 func (a *ahead) bring(b *batch) error {
 	s := a.s
+	if err := s.failure(); err != nil {
+		return err // the log may not have it
+	}
 	ops := b.list()
 	if err := s.room.prepare(ops); err != nil {
 		return err

@@ -251,7 +251,7 @@ func (s *Store) tellGroups() {
 // commitGroups is the committer: one goroutine, from Open to Close.
 func (s *Store) commitGroups() {
 	defer close(s.landing)
-	idle, sweep := time.NewTimer(settleAfter), time.NewTimer(s.profile.idle)
+	idle, sweep := time.NewTimer(settleAfter), time.NewTimer(s.rests())
 	defer idle.Stop()
 	defer sweep.Stop()
 	for {
@@ -262,7 +262,7 @@ func (s *Store) commitGroups() {
 				s.handOver(false)
 			}
 			idle.Reset(settleAfter)
-			sweep.Reset(s.profile.idle)
+			sweep.Reset(s.rests())
 		case <-sweep.C:
 			s.change.Lock()
 			s.sweepIfDue(true)
@@ -279,6 +279,13 @@ func (s *Store) commitGroups() {
 			return
 		}
 	}
+}
+
+// rests is how long the store is idle before it is swept.
+func (s *Store) rests() time.Duration {
+	s.change.Lock()
+	defer s.change.Unlock()
+	return s.profile.idle
 }
 
 // lastGroup commits what was begun before the store ended, and releases who waits for more.

@@ -241,7 +241,7 @@ func (f *markFile) begin(m mark, need int) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(b)
+	err = writePages(file, b)
 	if err == nil {
 		err = file.Sync()
 	}
@@ -258,6 +258,19 @@ func (f *markFile) begin(m mark, need int) error {
 	f.file, f.mark, f.at, f.size, f.seal = file, m, at, int64(len(b)), seal
 	if old != nil {
 		return old.Close()
+	}
+	return nil
+}
+
+// writePages writes page by page: what is written at once some systems keep, and count, as one piece from
+// then on, whatever is changed of it.
+func writePages(f *os.File, b []byte) error {
+	for len(b) > 0 {
+		n, err := f.Write(b[:min(len(b), 4096)])
+		if err != nil {
+			return err
+		}
+		b = b[n:]
 	}
 	return nil
 }

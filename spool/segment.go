@@ -181,15 +181,15 @@ func readSpots(path string, b *block, spots []spot, keys [][]byte) (Block, error
 	return out, err
 }
 
-// spare says whether half of a segment, or less, is left. s.change must be held.
-func (g *segment) spare() bool { return g.sealed && g.live <= g.size/2 }
+// half says whether half of a segment, or less, is left. s.change must be held.
+func (g *segment) half() bool { return g.size > 0 && g.live <= g.size/2 }
 
-// sparse reports whether there is such a segment, or one that can be deleted.
+// sparse reports whether there is such a segment, which is to be emptied or deleted.
 func (s *Store) sparse() bool {
 	s.change.Lock()
 	defer s.change.Unlock()
 	for _, g := range s.segments {
-		if g.spare() && (g.live > 0 || !g.thins) {
+		if g.half() && (g.live > 0 || !g.thins) {
 			return true
 		}
 	}
@@ -201,7 +201,7 @@ func (s *Store) thinned() (g *segment, blocks []*block) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	for _, g := range s.segments {
-		if g.live == 0 || !g.spare() {
+		if !g.sealed || g.live == 0 || !g.half() {
 			continue
 		}
 		for _, b := range g.blocks {

@@ -445,14 +445,14 @@ func FuzzParseSpot(f *testing.F) {
 	})
 }
 
-// Somebody who waits for each message after a burst is not held up by the burst's file.
-func TestAnIdleStoreEndsItsSegment(t *testing.T) {
+func TestAnIdleStoreEndsItsSegmentWhenHalfOfItIsGone(t *testing.T) {
 	s, q := keeping(t, t.TempDir())
-	numbered10(t, s, q, 2)
-	for began := time.Now(); inBadger(t, s) != 2; runtime.Gosched() {
-		if time.Since(began) > 20*time.Second {
-			t.Fatalf("%d blocks are in Badger", inBadger(t, s))
-		}
+	numbered10(t, s, q, 4)
+	commit(t, s, func(c *Change) { c.Settle(q, 1, 1) })
+	if names := segmentsIn(t, s.dir); len(names) != 1 {
+		t.Fatalf("segments %v", names)
 	}
-	wantNumbered(t, q, nil, 1, 2)
+	commit(t, s, func(c *Change) { c.Settle(q, 2, 3) })
+	wantSegments(t, s, 0)
+	wantNumbered(t, q, nil, 4)
 }

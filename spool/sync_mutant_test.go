@@ -25,7 +25,7 @@ func unsyncable(t *testing.T) *os.File {
 }
 
 func TestALogEntryIsSynced(t *testing.T) {
-	f := walFile{file: unsyncable(t), size: 1 << 10, most: 1 << 10}
+	f := walFile{file: unsyncable(t), named: true, size: 1 << 10, most: 1 << 10}
 	_, err := f.put(1, sampleOps)
 	must(t, err)
 	if err := f.sync(); err == nil {

@@ -205,12 +205,13 @@ type walFile struct {
 	step  int64  // how much is allocated ahead instead
 	room  *room
 
-	file *os.File
-	seal *fileCipher
-	head int64  // size of the head
-	at   int64  // where the next entry goes
-	size int64  // of the file, made with zeros
-	next layout // whose memory is used again
+	file  *os.File
+	seal  *fileCipher
+	named bool   // its name is on disk
+	head  int64  // size of the head
+	at    int64  // where the next entry goes
+	size  int64  // of the file, made with zeros
+	next  layout // whose memory is used again
 }
 
 // takes reports whether an entry of that size, at most, fits.
@@ -245,7 +246,13 @@ func (f *walFile) put(commit uint64, ops []op) (at int64, err error) {
 }
 
 // sync returns when all that was put is on disk. The next entry may be put meanwhile.
-func (f *walFile) sync() error { return syncData(f.file) }
+func (f *walFile) sync() error {
+	if err := syncData(f.file); err != nil || f.named {
+		return err
+	}
+	f.named = true
+	return syncDir(filepath.Dir(f.path))
+}
 
 // make makes the file, in place of one of an earlier life.
 func (f *walFile) make() error {
@@ -262,14 +269,16 @@ func (f *walFile) make() error {
 	if err := f.write(head, 0); err != nil {
 		return err
 	}
-	if !f.once {
-		if err := f.zero(f.head, f.least); err != nil {
-			return err
-		}
+	if f.once {
+		return nil // the first sync does the rest
+	}
+	if err := f.zero(f.head, f.least); err != nil {
+		return err
 	}
 	if err := file.Sync(); err != nil {
 		return err
 	}
+	f.named = true
 	return syncDir(filepath.Dir(f.path))
 }
 

@@ -1,0 +1,86 @@
+package spool
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// aloft makes it look as if a group were on its way to the disk, until the function it returns is called.
+// The committer has nothing to do meanwhile but what the test gives it.
+func aloft(s *Store) (land func()) {
+	landed := make(chan struct{})
+	s.change.Lock()
+	defer s.change.Unlock()
+	s.flight = landed
+	return func() { close(landed) }
+}
+
+// tooSoon is how long a test looks out for what must not happen yet.
+const tooSoon = 200 * time.Millisecond
+
+func TestGroupsLandInOrder(t *testing.T) {
+	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
+	restless(s)
+	q, _ := mustOpenQueue(t, s, "jobs")
+	commit(t, s, func(c *Change) { mustAppend(t, c, q, "first") })
+	land := aloft(s)
+	c := s.Begin()
+	for range 10 {
+		mustAppend(t, c, q, strings.Repeat("x", s.profile.group/8)) // full, so it is written at once
+	}
+	g := c.g
+	c.End()
+	<-g.taken
+	select {
+	case <-g.done:
+		t.Error("a group is done before the one ahead of it")
+	case <-time.After(tooSoon):
+	}
+	land()
+	<-g.done
+	must(t, g.err)
+	if got := unsettled(t, q, nil); len(got) != 11 {
+		t.Errorf("%d records", len(got))
+	}
+}
+
+func TestASmallGroupWaitsForTheOneOnItsWay(t *testing.T) {
+	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
+	restless(s)
+	q, _ := mustOpenQueue(t, s, "jobs")
+	commit(t, s, func(c *Change) { mustAppend(t, c, q, "first") })
+	land := aloft(s)
+	var g *group
+	for range 3 {
+		c := s.Begin()
+		mustAppend(t, c, q, "small")
+		if g != nil && c.g != g {
+			t.Error("a small group was taken while the disk was busy")
+		}
+		g = c.g
+		c.End()
+	}
+	land()
+	<-g.done
+	must(t, g.err)
+}
+
+func TestABatchWaitsForTheLastOfItsGroups(t *testing.T) {
+	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
+	restless(s)
+	q, _ := mustOpenQueue(t, s, "jobs")
+	commit(t, s, func(c *Change) { mustAppend(t, c, q, "one") })
+	land := aloft(s)
+	must(t, s.ahead.turn(false))
+	select {
+	case <-s.ahead.busy.done:
+		t.Error("Badger has what the log may not have")
+	case <-time.After(tooSoon):
+	}
+	land()
+	must(t, s.ahead.wait())
+	if n := inBadger(t, s); n != 1 {
+		t.Errorf("%d blocks are in Badger", n)
+	}
+}
