@@ -99,15 +99,11 @@ func (l *Ledger) clone(cons map[*Consumer]*Consumer) *Ledger {
 	for i, c := range l.consumers {
 		c.cloneTo(n.consumers[i], cons)
 	}
-	size := 1
-	for size < l.ring.n {
-		size *= 2
-	}
-	n.ring = ring{buf: make([]entry, size), n: l.ring.n}
+	n.ring = ring{}
 	for i := range l.ring.n {
 		e := *l.ring.at(i)
 		e.holder, e.suspects = cons[e.holder], cloneProcesses(e.suspects, cons)
-		n.ring.buf[i] = e
+		*n.ring.push() = e
 	}
 	n.retry.items = slices.Clone(l.retry.items)
 	n.delayed.items = slices.Clone(l.delayed.items)
@@ -165,7 +161,7 @@ func TestCloneAndKeyKnowEveryField(t *testing.T) {
 		{Ledger{}, "mode earlier epoch now ring fresh unsure mark volatile ahead next retry delayed expiry oldest lanes spare parked waiting early absent due away aside late consumers told stage turn counts dropped settled onSettl"},
 		{Consumer{}, "Who hash number attached nonce self store renewed over stale paused creditMsgs creditBytes sentMsgs sentBytes leased alone out behind parked confirms staged revoke holes"},
 		{entry{}, "seq base record accepted expires key holder suspects attempt deliveries lost state taken begun unknown overdue early absent"},
-		{stage{}, "marks head open dropped"}, {stagedMark{}, "c edition seqs reason n"}, {lane{}, "head waiting"}, {fifo{}, "s head"}, {ring{}, "buf head n"}, {process{}, "who nonce nack"},
+		{stage{}, "marks head open dropped"}, {stagedMark{}, "c edition seqs reason n"}, {lane{}, "head waiting"}, {fifo{}, "s head"}, {ring{}, "pages head n spare"}, {process{}, "who nonce nack"},
 		{confirms{}, "current older ranges answers out parts"}, {holes{}, "start limit waiting told proof news"}, {ranges.Set{}, "buf lo hi count"},
 		{marks.Stream{}, "incarnation nonce number known editions last index duplicates"},
 		{world{}, "without plain mode now life firsts nextSeq l nodes ghosts store keeps wrong"},

@@ -205,7 +205,7 @@ func TestOneStuckMessageDoesNotPinAMillionOthers(t *testing.T) {
 	r.check()
 	want(t, "done", r.l.Counts().Done, uint64(1_000_000))
 	want(t, "lowest", r.l.Lowest(), uint64(1))
-	if size := len(r.l.ring.buf); size > 4096 {
+	if size := r.l.ring.slots(); size > 4096 {
 		t.Errorf("%d slots for one message, want at most 4096", size)
 	}
 	if n := r.l.expiry.len(); n > 1000 {
@@ -226,7 +226,7 @@ func TestMemoryIsGivenBackAfterABurst(t *testing.T) {
 	r.l.Dispatch(func(*Consumer) {})
 	r.l.DropAll(ReasonShutdown)
 	r.check()
-	if size := len(r.l.ring.buf); size > keepRing {
+	if size := r.l.ring.slots(); size > keepRing {
 		t.Errorf("%d slots for nothing", size)
 	}
 	if size := cap(r.l.expiry.items); size > 2*keepRing {

@@ -3,55 +3,71 @@ package ledger
 import "sort"
 
 const (
-	minRing  = 64   // slots of the first buffer
-	keepRing = 1024 // a buffer of this size is kept however few messages are owed
+	minRing   = 64   // entries that it is not worth to tidy up after
+	keepRing  = 1024 // room for so many is kept however few messages are owed
+	ringPage  = 128  // entries of a page
+	keepPages = keepRing / ringPage
 )
 
 // ring holds the unsettled messages and some settled ones between them, ascending
 // by seq. Settled messages leave at the front as soon as nothing older is owed, and
 // anywhere once they outnumber the owed ones, so that one stuck message does not
 // pin memory for all that passed it.
+//
+// It is made of pages, which come and go one by one: a queue that breathes moves no entry
+// and, while it keeps four fifths of what it had, allocates none.
 type ring struct {
-	buf  []entry // length is a power of two
-	head int
-	n    int
+	pages []*[ringPage]entry // those in use
+	head  int                // of the first page: where the entries begin
+	n     int
+	spare []*[ringPage]entry // zero
 }
 
-func (r *ring) at(i int) *entry { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
+func (r *ring) at(i int) *entry {
+	i += r.head
+	return &r.pages[uint(i)/ringPage][uint(i)%ringPage]
+}
 
-// push adds an entry, which is zero and valid until the next push.
+// push adds an entry, which is zero and valid until its message leaves or compact is called.
 func (r *ring) push() *entry {
-	if r.n == len(r.buf) {
-		r.resize(max(minRing, 2*len(r.buf)))
+	if r.head+r.n == len(r.pages)*ringPage {
+		r.grow()
 	}
 	r.n++
 	return r.at(r.n - 1)
 }
 
-func (r *ring) resize(size int) {
-	buf := make([]entry, size)
-	for i := range r.n {
-		buf[i] = *r.at(i)
+func (r *ring) grow() {
+	var p *[ringPage]entry
+	if last := len(r.spare) - 1; last >= 0 {
+		p = r.spare[last]
+		r.spare[last], r.spare = nil, r.spare[:last]
+	} else {
+		p = new([ringPage]entry)
 	}
-	r.buf, r.head = buf, 0
+	r.pages = append(r.pages, p)
 }
 
 func (r *ring) popFront() {
 	*r.at(0) = entry{}
-	r.head = (r.head + 1) & (len(r.buf) - 1)
-	r.n--
-	r.shrink()
+	r.head++
+	switch r.n--; {
+	case r.head == ringPage:
+		p := r.pages[0]
+		r.pages[0] = nil
+		r.pages, r.head = r.pages[1:], 0
+		r.free(p)
+	case r.n == 0:
+		r.head = 0 // a message at a time always stands in the same place
+	}
 }
 
-// shrink gives memory back when little of it is used; it leaves room to double
-// twice, so that a queue that breathes does not allocate with each breath.
-func (r *ring) shrink() {
-	size := len(r.buf)
-	for size > keepRing && r.n < size/8 {
-		size /= 2
-	}
-	if size < len(r.buf) {
-		r.resize(size)
+// free takes back a page whose entries are zero. A quarter as many are kept for later as are in use.
+func (r *ring) free(p *[ringPage]entry) {
+	r.spare = append(r.spare, p)
+	for most := max(keepPages-len(r.pages), len(r.pages)/4); len(r.spare) > most; {
+		last := len(r.spare) - 1
+		r.spare[last], r.spare = nil, r.spare[:last]
 	}
 }
 
@@ -94,5 +110,10 @@ func (r *ring) compact() {
 		*r.at(i) = entry{}
 	}
 	r.n = kept
-	r.shrink()
+	for used := (r.head + kept + ringPage - 1) / ringPage; len(r.pages) > used; {
+		last := len(r.pages) - 1
+		p := r.pages[last]
+		r.pages[last], r.pages = nil, r.pages[:last]
+		r.free(p)
+	}
 }

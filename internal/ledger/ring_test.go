@@ -1,0 +1,95 @@
+package ledger
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// slots is how many entries there is memory for.
+func (r *ring) slots() int { return (len(r.pages) + len(r.spare)) * ringPage }
+
+// TestARingIsWhatWasPushedAndNotPopped holds a ring against a plain list.
+func TestARingIsWhatWasPushedAndNotPopped(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r ring
+		var model []entry
+		next := uint64(1)
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			n := rapid.IntRange(1, 5*ringPage).Draw(t, "n")
+			switch rapid.IntRange(0, 4).Draw(t, "what") {
+			case 0, 1:
+				for range n {
+					next += rapid.Uint64Range(1, 3).Draw(t, "gap")
+					e := r.push()
+					if e.seq != 0 || e.state != Queued || e.record != nil {
+						t.Fatalf("a new entry is %+v", *e)
+					}
+					e.seq, e.record = next, []byte{1}
+					model = append(model, entry{seq: next})
+				}
+			case 2, 3:
+				for range min(n, r.n) {
+					r.popFront()
+				}
+				model = model[min(n, len(model)):]
+			default:
+				for i := range model {
+					if model[i].seq%3 == 0 {
+						r.at(i).state = Done
+					}
+				}
+				r.compact()
+				model = slices.DeleteFunc(model, func(e entry) bool { return e.seq%3 == 0 })
+			}
+			sameRing(t, &r, model)
+		}
+	})
+}
+
+func sameRing(t *rapid.T, r *ring, model []entry) {
+	if r.n != len(model) {
+		t.Fatalf("%d entries, want %d", r.n, len(model))
+	}
+	for i, e := range model {
+		if got := r.at(i).seq; got != e.seq {
+			t.Fatalf("entry %d is of seq %d, want %d", i, got, e.seq)
+		}
+		if got := r.find(e.seq); got != r.at(i) {
+			t.Fatalf("seq %d is found at %+v", e.seq, got)
+		}
+	}
+	if most := max(keepRing, 2*(r.n+2*ringPage)); r.slots() > most {
+		t.Fatalf("%d slots for %d entries, want at most %d", r.slots(), r.n, most)
+	}
+	for _, p := range r.spare {
+		for i := range p {
+			if p[i].seq != 0 || p[i].record != nil {
+				t.Fatalf("a spare page holds %+v", p[i])
+			}
+		}
+	}
+}
+
+// TestAQueueThatBreathesAllocatesNoEntries pops a fifth of a long ring and fills it again.
+func TestAQueueThatBreathesAllocatesNoEntries(t *testing.T) {
+	const long = 100 * ringPage
+	var r ring
+	next := uint64(0)
+	fill := func() {
+		for r.n < long {
+			next++
+			r.push().seq = next
+		}
+	}
+	fill()
+	if allocs := testing.AllocsPerRun(100, func() {
+		for range long / 5 {
+			r.popFront()
+		}
+		fill()
+	}); allocs > 5 { // of the list of pages
+		t.Errorf("%.1f allocations for %d entries", allocs, long/5)
+	}
+}
