@@ -47,7 +47,7 @@ func (p Prepared) MaxSize() int { return p.Size() + 48 }
 func (p Prepared) Append(dst []byte, delta uint64) []byte {
 	r := p.record()
 	r.Delta = delta
-	return wire.AppendRecord(dst, r)
+	return r.AppendTo(dst)
 }
 
 func (p Prepared) record() wire.Record {
@@ -69,7 +69,7 @@ func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
 	r := p.record()
 	size := p.Size()
 	if size > ownBlock {
-		return seq, wire.AppendRecord(make([]byte, 0, size+16), r)
+		return seq, r.AppendTo(make([]byte, 0, size+16))
 	}
 	if len(f.block)+size+16 > cap(f.block) || seq-f.base > maxDelta {
 		grown := min(max(2*cap(f.block), firstBlock), lastBlock)
@@ -77,6 +77,6 @@ func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
 	}
 	r.Delta = seq - f.base
 	at := len(f.block)
-	f.block = wire.AppendRecord(f.block, r)
+	f.block = r.AppendTo(f.block)
 	return f.base, f.block[at:len(f.block):len(f.block)]
 }

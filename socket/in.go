@@ -516,7 +516,7 @@ func (e *in) data(payload []byte) error {
 			return err
 		}
 		size := len(records) - len(rest)
-		m, err := e.message(d, run.Base, r, 1+len(rest)/size)
+		m, err := e.message(d, run.Base, &r, 1+len(rest)/size)
 		if err != nil {
 			return err
 		}
@@ -530,7 +530,7 @@ func (e *in) data(payload []byte) error {
 // message makes a Message of a record. Its body aliases the arena. Messages of one
 // frame are allocated together, of which there will be about so many more: so a
 // message that is kept for long pins nothing but its own arena.
-func (e *in) message(d *delivery, base uint64, r wire.Record, more int) (*Message, error) {
+func (e *in) message(d *delivery, base uint64, r *wire.Record, more int) (*Message, error) {
 	seq := base + r.Delta
 	if seq < base {
 		seq = 0 // beyond 64 bits: no seq, and refused as such
@@ -766,7 +766,7 @@ func (e *in) fragment(payload []byte) error {
 		return fmt.Errorf("large record %d: %w", l.seq, errors.Join(err, wire.ErrMalformed))
 	}
 	e.slab = nil
-	m, err := e.message(e.delivery(l.run), l.run.Base, r, 1)
+	m, err := e.message(e.delivery(l.run), l.run.Base, &r, 1)
 	if err != nil {
 		return err
 	}

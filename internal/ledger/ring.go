@@ -74,10 +74,14 @@ func (r *ring) free(p *[ringPage]entry) {
 // index finds the first entry with a seq of at least seq. Streams are mostly
 // dense, so the distance from the first one is tried before searching.
 func (r *ring) index(seq uint64) int {
-	if r.n == 0 || seq <= r.at(0).seq {
+	if r.n == 0 {
 		return 0
 	}
-	if d := seq - r.at(0).seq; d < uint64(r.n) && r.at(int(d)).seq == seq {
+	first := r.at(0).seq
+	if seq <= first {
+		return 0
+	}
+	if d := seq - first; d < uint64(r.n) && r.at(int(d)).seq == seq {
 		return int(d)
 	}
 	return r.search(seq)

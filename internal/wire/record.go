@@ -61,7 +61,10 @@ func (r *Record) fields() (flags byte, n int) {
 
 // AppendRecord appends r. Topic, Key (both UTF-8) and Headers are held to their
 // limits by the caller, who knows how to say what is wrong with them.
-func AppendRecord(dst []byte, r Record) []byte {
+func AppendRecord(dst []byte, r Record) []byte { return r.AppendTo(dst) }
+
+// AppendTo is AppendRecord of r, which it does not change, without a copy of it.
+func (r *Record) AppendTo(dst []byte) []byte {
 	flags, n := r.fields()
 	n += uvarintLen(r.Delta) + 1 + len(r.Body)
 	dst = slices.Grow(dst, uvarintLen(uint64(n))+4+n)
@@ -113,6 +116,9 @@ func NextRecord(b []byte) (r Record, rest []byte, err error) {
 	sum, body, rest := binary.LittleEndian.Uint32(b), b[4:4+n:4+n], b[4+n:]
 	if crc32.Checksum(body, castagnoli) != sum {
 		return Record{}, rest, ErrChecksum
+	}
+	if delta, w, err := uvarint(body); err == nil && w < len(body) && body[w] == 0 { // no optional field, as is usual
+		return Record{Delta: delta, Body: body[w+1:]}, rest, nil
 	}
 	p := parser{b: body}
 	r.Delta = p.uvarint()
