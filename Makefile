@@ -12,6 +12,9 @@ GOLANGCI_AT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 STATICCHECK    ?= go run $(STATICCHECK_AT)
 GOLANGCI       ?= go run $(GOLANGCI_AT)
 
+# How the command spends its time, for the compiler; "make pgo" measures it anew.
+PGO := cmd/peermesh/cpu.pgo
+
 PLATFORMS := linux/arm64 linux/arm darwin/arm64 darwin/amd64 windows/amd64
 
 .PHONY: help
@@ -20,7 +23,7 @@ help: ## this list
 
 .PHONY: build
 build: ## the command, static, as bin/peermesh
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/peermesh
+	CGO_ENABLED=0 go build -trimpath -pgo=$(PGO) -o bin/ ./cmd/peermesh
 
 .PHONY: demo
 demo: ## the main job on this machine, nothing else needed
@@ -120,4 +123,10 @@ adapters: ## tests of the modules under adapters/, with the race detector
 
 .PHONY: bench
 bench: ## every workload beside its references, as one table; some four minutes, see docs/PERFORMANCE.md
-	go run ./cmd/peermesh bench all
+	go run -pgo=$(PGO) ./cmd/peermesh bench all
+
+.PHONY: pgo
+pgo: ## the profile that build and bench give to the compiler, of every workload; some two minutes
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	  go run -trimpath ./cmd/peermesh bench all --rounds 1 --duration 1s --profile "$$dir" && \
+	  go tool pprof -proto -output $(PGO) "$$dir"/*-peermesh-*.pprof
