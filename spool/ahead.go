@@ -273,7 +273,7 @@ func (a *ahead) turn(keep bool) error {
 func (a *ahead) next(keep bool) *batch {
 	if keep {
 		seg := a.s.newSegment()
-		b := newBatch(&walFile{path: seg.path, large: a.s.profile.keep, most: a.s.profile.segment, once: true, step: a.s.profile.wal, room: a.s.room})
+		b := newBatch(&walFile{path: seg.path, large: a.s.profile.keep, most: a.s.profile.segment, once: true, step: a.s.profile.extend, room: a.s.room})
 		b.seg = seg
 		return b
 	}

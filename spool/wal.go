@@ -228,7 +228,9 @@ func (f *walFile) put(commit uint64, ops []op) (at int64, err error) {
 	at, end := f.at, f.at+f.next.size()
 	if f.once && end > f.size {
 		f.size = max(end, min(end+f.step, f.most))
-		extend(f.file, f.size)
+		if _, short := f.room.short(f.size - end); !short {
+			extend(f.file, f.size)
+		}
 	}
 	if err := f.next.each(func(part []byte, behind int) error { return f.write(part, at+int64(behind)) }); err != nil {
 		return 0, err
