@@ -17,16 +17,17 @@ import (
 // while the next one is filled, and the committer waits for it before it begins the one after that: so
 // Badger has all batches but the last two, in order. Open carries out what it finds.
 //
-// Where messages stay, each would be written twice for nothing. So while most of what was written lately
-// outlives a file of the log, large groups go to files that are kept, see segment.go. What fits no file
-// goes to Badger directly, with the batch so far, and in an encrypted store so does what stays.
+// What is not settled by then would be written twice for nothing. So where much is written at a time, the
+// files of the log are kept and Badger gets where the blocks lie, see segment.go. What fits no file goes to
+// Badger directly, with the batch so far, and in an encrypted store so do large groups while most of what was
+// written lately outlives a file of the log.
 type ahead struct {
 	s     *Store
 	files [2]*walFile
 	batch *batch // being filled
 	busy  *batch // being carried out; nil: none
 	last  Group  // taken
-	small int    // groups in a row that went to a segment but would not begin one
+	small int    // groups in a row that were not large
 	owed  atomic.Int64
 }
 
@@ -119,7 +120,7 @@ func newAhead(s *Store) *ahead {
 // be written if apart is set. directly: it is to go to Badger.
 func (a *ahead) write(g *group, ops []op, directly bool) (durable func() error, apart bool, err error) {
 	size, keep := entryBound(ops), a.keeps(g)
-	if directly || size > a.largest(keep) || g.stays && !keep {
+	if directly || g.stays || size > a.largest(keep) {
 		return func() error { return a.writeDirectly(g, ops) }, false, nil
 	}
 	if keep != (a.batch.seg != nil) || !a.batch.file.takes(size) || !a.fitsTxn(ops) {
@@ -136,7 +137,7 @@ func (a *ahead) write(g *group, ops []op, directly bool) (durable func() error, 
 		a.place(at, ops)
 	}
 	a.take(g, ops)
-	return a.batch.file.sync, g.size >= a.s.profile.stays, nil
+	return a.batch.file.sync, g.large, nil
 }
 
 // keeps says whether a group goes to a segment.
@@ -144,7 +145,7 @@ func (a *ahead) keeps(g *group) bool {
 	switch {
 	case a.s.key != nil:
 		return false
-	case g.stays:
+	case g.large:
 		a.small = 0
 		return true
 	}
@@ -318,14 +319,21 @@ func (a *ahead) settle() {
 	}
 }
 
-// flush returns when Badger has everything.
+// flush returns when Badger has everything, and no segment is sparse.
 func (a *ahead) flush() error {
 	if len(a.batch.ops) > 0 {
 		if err := a.turn(false); err != nil {
 			return err
 		}
 	}
-	return a.wait()
+	if err := a.wait(); err != nil {
+		return err
+	}
+	if err := a.s.thin(0); err != nil {
+		return err
+	}
+	a.s.deleteSegments(a.last)
+	return nil
 }
 
 // grown reports whether the log takes more room than one that rests.
@@ -338,10 +346,6 @@ func (a *ahead) rest() error {
 	if err := a.flush(); err != nil {
 		return err
 	}
-	if err := a.s.thin(); err != nil {
-		return err
-	}
-	a.s.deleteSegments(a.last)
 	return errors.Join(a.files[0].shrink(), a.files[1].shrink())
 }
 
@@ -383,7 +387,7 @@ func (a *ahead) bring(b *batch) error {
 		return err
 	}
 	a.brought(b)
-	if err := s.thin(); err != nil {
+	if err := s.thin(youngSegments); err != nil {
 		return err
 	}
 	s.deleteSegments(b.last)

@@ -33,7 +33,7 @@
 //
 // A group goes to a write-ahead log first, where one sync makes it durable; Badger takes over
 // in larger pieces, beside the groups that follow. What is settled before that never reaches it.
-// Where messages stay, files of the log are kept, as segments, and Badger gets where the blocks in
+// Files of the log to which large groups go are kept, as segments, and Badger gets where the blocks in
 // them lie. See ahead.go, wal.go and segment.go.
 //
 // Records lie in blocks, one value each, written once and deleted once. What

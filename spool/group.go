@@ -23,7 +23,8 @@ type group struct {
 	small  map[string][]byte // sealed small records; nil: deleted
 	head   *headChange       // of the store record
 	entry  markEntry         // for the mark, once taken
-	stays  bool              // most of it will outlive a file of the log
+	large  bool              // better written to a segment
+	stays  bool              // better written to Badger directly
 	then   []func(error)
 	kicked bool // the committer knows of it
 	waited bool // somebody waits for it, though it may be empty
@@ -493,7 +494,8 @@ func (s *Store) collect(g *group) (ops []op) {
 		}
 	}
 	g.fresh = fresh
-	g.stays = s.pace.stays && g.size >= s.profile.stays
+	g.large = g.size >= s.profile.large
+	g.stays = g.large && s.key != nil && s.pace.stays
 	for _, b := range g.marked {
 		b.dirty = false
 		set(string(settleKey(b.q.rec.id, b.base)), b.sealSettled())

@@ -176,8 +176,7 @@ func sizeLog(s *Store, most int64) {
 func keepAll(s *Store, size int64) {
 	s.change.Lock() // as in sizeLog
 	defer s.change.Unlock()
-	s.profile.segment, s.profile.keep, s.profile.stays = size, 1, 1
-	s.pace.window, s.pace.stays = 0, true
+	s.profile.segment, s.profile.keep, s.profile.large = size, 1, 1
 }
 
 // killed returns a directory as a kill -9 of its owner would leave it now. Nothing is being

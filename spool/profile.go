@@ -40,7 +40,7 @@ type sizes struct {
 	segment     int64         // size of a full one that is kept
 	extend      int64         // how much of it is allocated at a time
 	keep        int           // bytes of a value from which on it may stay in a segment, and is written from where it lies
-	stays       int           // bytes of records from which on a group may go to a segment
+	large       int           // bytes of records from which on a group goes to a segment
 	sweep       int64         // bytes of garbage for which a sweep is due
 	idle        time.Duration // without a change, after which the store is swept and its log rests
 	reserve     int64         // bytes of the file system that Append leaves free
@@ -70,13 +70,13 @@ func sizesFor(p Profile, dir string) sizes {
 func sizesOf(p Profile) sizes {
 	if p == ProfileEdge {
 		return sizes{
-			profile: ProfileEdge, block: 64 << 10, group: 256 << 10, mark: 64 << 10, walLeast: 64 << 10, wal: 1 << 20, segment: 4 << 20, extend: 1 << 20, keep: 8 << 10, stays: 32 << 10,
+			profile: ProfileEdge, block: 64 << 10, group: 256 << 10, mark: 64 << 10, walLeast: 64 << 10, wal: 1 << 20, segment: 4 << 20, extend: 1 << 20, keep: 8 << 10, large: 32 << 10,
 			sweep: 16 << 20, idle: 250 * time.Millisecond, reserve: 8 << 20, memTable: 2 << 20, vlogFile: 8 << 20, vlogEntries: 128,
 			cache: 1 << 20,
 		}
 	}
 	return sizes{
-		profile: ProfileServer, block: 256 << 10, group: 2 << 20, mark: 256 << 10, walLeast: 256 << 10, wal: 8 << 20, segment: 32 << 20, extend: 32 << 20, keep: 8 << 10, stays: 64 << 10,
+		profile: ProfileServer, block: 256 << 10, group: 2 << 20, mark: 256 << 10, walLeast: 256 << 10, wal: 8 << 20, segment: 32 << 20, extend: 32 << 20, keep: 8 << 10, large: 64 << 10,
 		sweep: 64 << 20, idle: 250 * time.Millisecond, reserve: 64 << 20, memTable: 8 << 20, vlogFile: 64 << 20, vlogEntries: 1024,
 		cache: 4 << 20,
 	}

@@ -13,8 +13,9 @@ import (
 	"strings"
 )
 
-// Where messages stay, each would be written twice for nothing: to the write-ahead log, and to Badger. So
-// there a file of the log is kept as it is, as a segment, and Badger gets where its blocks lie:
+// What is not settled before Badger takes over a file of the write-ahead log would be written twice for
+// nothing. So a file to which large groups go is kept as it is, as a segment, and Badger gets where its
+// blocks lie:
 //
 //	key    that of the block
 //	value  version (1) | number of the segment (8) | offset (8) and length (4) of the block's value | crc32c (4)
@@ -27,7 +28,8 @@ import (
 //	spool.seg.N    by an earlier one
 //
 // A segment is deleted when none of its blocks is left and Badger knows that. One of which half is left,
-// or less, is emptied: Badger gets the rest of its blocks as they are.
+// or less, is emptied: Badger gets the rest of its blocks as they are. The youngest are spared that while
+// there is traffic: what is in them may be settled soon.
 //
 // Small values, and those of an encrypted store, whose log is sealed entry by entry, are written
 // to Badger as they are.
@@ -42,6 +44,9 @@ const (
 	// maxSmall is how many groups in a row that belong into the log proper may follow to a segment: its
 	// syncs take longer, and turning from one to the other costs a transaction.
 	maxSmall = 16
+
+	// youngSegments is how many are spared.
+	youngSegments = 4
 )
 
 // segment is a kept file. Guarded by Store.change, but number and path.
@@ -196,12 +201,12 @@ func (s *Store) sparse() bool {
 	return false
 }
 
-// thinned returns a segment that is better emptied; nil: there is none.
-func (s *Store) thinned() (g *segment, blocks []*block) {
+// thinned returns a segment that is better emptied, none of the youngest; nil: there is none.
+func (s *Store) thinned(spared uint64) (g *segment, blocks []*block) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	for _, g := range s.segments {
-		if !g.sealed || g.live == 0 || !g.half() {
+		if !g.sealed || g.live == 0 || !g.half() || g.number+spared > s.lastSegment {
 			continue
 		}
 		for _, b := range g.blocks {
@@ -214,11 +219,11 @@ func (s *Store) thinned() (g *segment, blocks []*block) {
 	return nil, nil
 }
 
-// thin has Badger take what is left of sparse segments. It runs where batches are carried out, and at
+// thin has Badger take what is left of sparse segments, but of the youngest. It runs where batches are carried out, and at
 // rest: a deletion of one of the blocks comes later to Badger.
-func (s *Store) thin() error {
+func (s *Store) thin(spared uint64) error {
 	for bytes := int64(0); bytes < s.profile.segment; {
-		g, blocks := s.thinned()
+		g, blocks := s.thinned(spared)
 		if g == nil || s.cramped(s.profile.segment) {
 			return nil
 		}

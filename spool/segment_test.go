@@ -81,9 +81,6 @@ func TestWhatStaysIsWrittenOnce(t *testing.T) {
 	q, _ := mustOpenQueue(t, s, "jobs")
 	const total = 48 << 20
 	backlog(t, s, q, total/(64<<10), 64<<10)
-	if !s.pace.stays {
-		t.Fatal("what nobody takes is thought to die young")
-	}
 	values, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
 	must(t, err)
 	var inBadger int64
@@ -92,7 +89,7 @@ func TestWhatStaysIsWrittenOnce(t *testing.T) {
 		must(t, err)
 		inBadger += allocated(info)
 	}
-	if kept := segmentsIn(t, dir); len(kept) == 0 || inBadger > total/2 {
+	if kept := segmentsIn(t, dir); len(kept) == 0 || inBadger > total/10 {
 		t.Errorf("%d MB in segments %v, %d bytes of %d in Badger", s.segments[firstSegment].live>>20, kept, inBadger, total)
 	}
 	mustClose(t, s)
@@ -361,16 +358,13 @@ func TestSegmentsThatBadgerHasAreNotReadAgain(t *testing.T) {
 func TestSmallGroupsGoBackToTheLog(t *testing.T) {
 	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
 	q, _ := mustOpenQueue(t, s, "jobs")
-	s.change.Lock()
-	s.pace.stays, s.pace.window = true, 0
-	s.change.Unlock()
 	commit(t, s, func(c *Change) {
 		for range 4 {
 			mustAppend(t, c, q, strings.Repeat("x", 10_000))
 		}
 	})
 	if s.ahead.batch.seg == nil {
-		t.Fatal("a large group that stays is not kept")
+		t.Fatal("a large group is not kept")
 	}
 	for range maxSmall {
 		commit(t, s, func(c *Change) { mustAppend(t, c, q, "small") })

@@ -369,8 +369,8 @@ func TestIdleStoreGivesTheRoomOfItsLogBack(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
 	q, _ := mustOpenQueue(t, s, "jobs")
-	for range 4 {
-		commit(t, s, func(c *Change) { mustAppend(t, c, q, strings.Repeat("x", 40_000)) })
+	for range 8 {
+		commit(t, s, func(c *Change) { mustAppend(t, c, q, strings.Repeat("x", 20_000)) })
 	}
 	path := filepath.Join(dir, walNames[0])
 	info, err := os.Stat(path)

@@ -44,7 +44,7 @@ var storing = []mutant{
 	{"what is left of a sparse segment goes with it", "cause 1", "spool/segment.go",
 		"	if err := s.transact(ops); err != nil {\n		return 0, err\n	}\n", "", "spool", "TestWhatIsLeftOfASparseSegmentMovesToBadger"},
 	{"the number of a segment that is there is given out again", "cause 1", "spool/segment.go",
-		"			s.lastSegment = max(s.lastSegment, number)\n", "", "spool", "TestSegmentsAreReadInThisLifeTheNextAndAfterAKill"},	{"what is deleted in Badger stays when the log had it before", "cause 4, invariant 7", "spool/ahead.go",
+		"			s.lastSegment = max(s.lastSegment, number)\n", "", "spool", "TestSegmentsAreReadInThisLifeTheNextAndAfterAKill"}, {"what is deleted in Badger stays when the log had it before", "cause 4, invariant 7", "spool/ahead.go",
 		"				delete(b.ops, string(o.key))\n				continue\n", "				continue\n", "spool", "TestWhatIsSettledSoonNeverReachesBadger"},
 	{"the mark is not written", "cause 3, cause 4", "spool/group.go",
 		"s.owned.Go(func() { marked <- s.mark.write(w.g.entry) })", "marked <- nil", "spool", "TestTornTailIsLostWithItsExactRange"},
