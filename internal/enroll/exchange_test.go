@@ -371,6 +371,7 @@ func FuzzServe(f *testing.F) {
 	p := newParty(f, 1)
 	f.Add([]byte{byte(typeHello), 0, 1, protocol, byte(typeAsk), 0, 2, 1, 2})
 	f.Add([]byte{byte(typeHello), 0, 1, 99})
+	f.Add(append([]byte{byte(typeRefused), 1, 0, 255}, make([]byte, 255)...))
 	f.Add([]byte{byte(typeHello), 0, 1, protocol, byte(typeRenew), 0, 0})
 	f.Fuzz(func(t *testing.T, said []byte) {
 		id, err := p.inv.Serve(struct {
@@ -381,6 +382,18 @@ func FuzzServe(f *testing.F) {
 			t.Errorf("let in %v", id)
 		}
 	})
+}
+
+// A code may be as long as its one byte of length can say.
+func TestARefusalWithTheLongestCodeIsOne(t *testing.T) {
+	code := strings.Repeat("c", 255)
+	var refusal *Refusal
+	if err := parseRefused(append([]byte{255}, code+"why"...)); !errors.As(err, &refusal) || string(refusal.Code) != code || refusal.Reason != "why" {
+		t.Errorf("got %v", err)
+	}
+	if err := parseRefused(append([]byte{255}, code[1:]...)); !errors.Is(err, ErrProtocol) {
+		t.Errorf("a code that is cut off: %v", err)
+	}
 }
 
 // FuzzMeet says anything to a joiner: it believes nobody.

@@ -132,7 +132,8 @@ func parseRefused(b []byte) error {
 	if len(b) == 0 || len(b) < 1+int(b[0]) {
 		return fmt.Errorf("%w: half a refusal", ErrProtocol)
 	}
-	code, reason := b[1:1+b[0]], b[1+b[0]:]
+	size := int(b[0])
+	code, reason := b[1:1+size], b[1+size:]
 	return &Refusal{Code: Code(printable(code)), Reason: printable(reason[:min(len(reason), maxReason)]), Remote: true}
 }
 
