@@ -18,7 +18,7 @@ type attempt struct {
 
 // maxDeaths is how many Opens in a row may end with their process before the directory is taken
 // for the reason. A kill or a power cut in the midst of Open looks the same, so it is not few.
-const maxDeaths = 5
+const maxDeaths = 25
 
 func readAttempt(dir string) (*attempt, error) {
 	text, err := os.ReadFile(filepath.Join(dir, attemptName))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -180,7 +181,7 @@ func readWAL(path string, key []byte) ([]walEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxWAL))
+	b, err := readEntries(f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
@@ -192,6 +193,52 @@ func readWAL(path string, key []byte) ([]walEntry, error) {
 		return nil, fmt.Errorf("write-ahead log %s: %w", filepath.Base(path), err)
 	}
 	return entries, nil
+}
+
+// readEntries reads the head of a file and what may be entries: not the zeros behind them, of which
+// there are many. It takes no more memory than it reads.
+func readEntries(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	end := min(info.Size(), maxWAL)
+	b, err := readMore(f, nil, min(sealedFileHead, end))
+	if err != nil || len(b) < fileHead {
+		return b, err
+	}
+	at := int64(fileHead)
+	if binary.BigEndian.Uint16(b[8:])&fileSealed != 0 {
+		at = sealedFileHead
+	}
+	for end-at >= walEntryHead {
+		if b, err = readMore(f, b, at+walEntryHead); err != nil {
+			return nil, err
+		}
+		size := int64(binary.BigEndian.Uint32(b[at:]))
+		if size < walCommit || size > end-at-walEntryHead {
+			break
+		}
+		at += walEntryHead + size
+		if b, err = readMore(f, b, at); err != nil {
+			return nil, err
+		}
+	}
+	return b[:min(at, int64(len(b)))], nil
+}
+
+// readMore reads a file, the beginning of which is b, up to end.
+func readMore(f *os.File, b []byte, end int64) ([]byte, error) {
+	from := int64(len(b))
+	if end <= from {
+		return b, nil
+	}
+	b = slices.Grow(b, int(end-from))[:end]
+	_, err := f.ReadAt(b[from:], from)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // it has become shorter
+	}
+	return b, err
 }
 
 // walFile is a file of the log that is being written. It is not safe for concurrent use.

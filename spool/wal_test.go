@@ -100,6 +100,32 @@ func TestWALEndsWhereItIsTornGarbledOrOld(t *testing.T) {
 	}
 }
 
+// What is read of a file is what its entries need, however it ends.
+func TestOnlyEntriesAreReadOfAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), walNames[0])
+	for name, key := range map[string][]byte{"plain": nil, "sealed": testKey} {
+		whole := walOf(t, key, 7, 8, 9)
+		for _, tail := range []int{0, 3, 64 << 10} {
+			for n := range len(whole) + 1 {
+				b := append(bytes.Clone(whole[:n]), make([]byte, tail)...)
+				must(t, os.WriteFile(path, b, 0o600))
+				f, err := os.Open(path)
+				must(t, err)
+				read, err := readEntries(f)
+				must(t, errors.Join(err, f.Close()))
+				if len(read) > len(whole) {
+					t.Fatalf("%s: %d bytes of %d and zeros were read", name, len(read), n)
+				}
+				want, werr := parseWAL(b, key)
+				got, gerr := parseWAL(read, key)
+				if len(got) != len(want) || (gerr == nil) != (werr == nil) {
+					t.Fatalf("%s: of %d bytes and %d zeros: %d entries, %v; want %d, %v", name, n, tail, len(got), gerr, len(want), werr)
+				}
+			}
+		}
+	}
+}
+
 func TestWALOfAnotherKeyOrVersionIsNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), walNames[0])
 	newer := walFiles.seal(nil)
