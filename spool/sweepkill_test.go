@@ -146,10 +146,16 @@ func killInClose(t *testing.T, dir string, after time.Duration) (last uint64, cl
 }
 
 func TestCloseOfADrainedStoreGivesTheDiskBack(t *testing.T) {
-	for _, profile := range []Profile{ProfileServer, ProfileEdge} {
-		t.Run(profile.String(), func(t *testing.T) {
+	for name, tt := range map[string]struct {
+		profile  Profile
+		inBadger bool
+	}{"server": {ProfileServer, false}, "edge": {ProfileEdge, false}, "in Badger": {ProfileEdge, true}} {
+		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			s := mustOpenWith(t, dir, Options{Profile: profile})
+			s := mustOpenWith(t, dir, Options{Profile: tt.profile})
+			if tt.inBadger {
+				withoutLog(s)
+			}
 			q, _ := mustOpenQueue(t, s, "jobs")
 			last, err := drain(s, q)
 			must(t, err)
