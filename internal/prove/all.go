@@ -14,6 +14,7 @@ import (
 var everything = [][]string{
 	{"kill"},
 	{"kill", "--pullers", "1"},
+	{"kill", "--size", "8000"}, // groups large enough for segments of the spool
 	{"power"},
 	{"full"},
 	{"poison"},
