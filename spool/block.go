@@ -364,7 +364,8 @@ func parseBlock(key, value []byte) (at time.Time, data []byte, err error) {
 // caller's.
 //
 // A block that cannot be read is a *DamagedError with its exact range: the caller states that it is
-// lost, settles it, and goes on above it. Other errors: ErrClosed.
+// lost, settles it, and goes on above it. Other errors: ErrClosed, and those of the operating system,
+// after which nothing is known of the block and nothing must be said of it.
 func (q *Queue) Read(from uint64) (Block, error) {
 	for {
 		f, err := q.locate(from)
@@ -379,7 +380,7 @@ func (q *Queue) Read(from uint64) (Block, error) {
 			return out, nil
 		}
 		if q.isStill(f) {
-			if errors.Is(err, ErrClosed) {
+			if !errors.Is(err, ErrDamaged) {
 				return Block{}, err
 			}
 			return Block{}, &DamagedError{out.Base, out.Last, err}
@@ -447,10 +448,9 @@ func (s *Store) readFound(f found) (Block, error) {
 	if f.seg == nil {
 		return s.readBlock(f.b, f.keys)
 	}
-	s.reading.RLock()
-	closed := s.unreadable
-	s.reading.RUnlock()
-	if closed {
+	s.reading.RLock() // the next Open, which may rename or remove the file, comes after
+	defer s.reading.RUnlock()
+	if s.unreadable {
 		return Block{}, ErrClosed
 	}
 	return readSpots(f.seg.path, f.b, f.spots, f.keys)

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,34 @@ func TestGroupsLandInOrder(t *testing.T) {
 	must(t, g.err)
 	if got := unsettled(t, q, nil); len(got) != 11 {
 		t.Errorf("%d records", len(got))
+	}
+}
+
+// The mark would call the failed one certain.
+func TestAGroupBehindOneThatFailedIsNotWritten(t *testing.T) {
+	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
+	restless(s)
+	q, _ := mustOpenQueue(t, s, "jobs")
+	commit(t, s, func(c *Change) { mustAppend(t, c, q, "first") })
+	before := s.markNow().possible
+	land := aloft(s)
+	c := s.Begin()
+	for range 10 {
+		mustAppend(t, c, q, strings.Repeat("x", s.profile.group/8))
+	}
+	g := c.g
+	c.End()
+	<-g.taken
+	s.fail(errors.New("the sync of the one ahead"))
+	land()
+	<-g.done
+	if g.err == nil {
+		t.Error("a group is called durable behind one that is not")
+	}
+	m, err := readMark(s.dir, nil)
+	must(t, err)
+	if m.certain > before || m.possible > before {
+		t.Errorf("the mark says %d, certain %d; the last durable one was %d", m.possible, m.certain, before)
 	}
 }
 

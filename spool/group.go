@@ -418,6 +418,9 @@ func (s *Store) landOrFill() {
 // finish makes a group durable and says so.
 func (s *Store) finish(w *writing) {
 	g := w.g
+	if w.err == nil {
+		w.err = s.failure() // of the group before: nothing is said of this one, and no sync is tried again
+	}
 	if w.err == nil && w.durable != nil {
 		w.err = s.syncGroup(w)
 		s.syncs.add(time.Since(w.began))

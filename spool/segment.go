@@ -158,6 +158,9 @@ func (s *Store) deletedIn(last Group) {
 func readSpots(path string, b *block, spots []spot, keys [][]byte) (Block, error) {
 	out := Block{Base: b.base, Last: b.last, Edition: b.edition}
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return out, err
 	}

@@ -257,6 +257,22 @@ func TestAMissingSegmentIsToldWithItsExactRange(t *testing.T) {
 	}
 }
 
+// What cannot be read for a reason that may pass, such as too many open files, is not lost.
+func TestASegmentThatCannotBeReadNowIsNotDamaged(t *testing.T) {
+	s, q := keeping(t, t.TempDir())
+	restless(s)
+	numbered10(t, s, q, 3)
+	path := filepath.Join(s.dir, walName(firstSegment))
+	must(t, os.Rename(path, path+".away"))
+	must(t, os.Mkdir(path, 0o700)) // it can be opened, and not be read
+	if _, err := q.Read(1); err == nil || errors.Is(err, ErrDamaged) || errors.Is(err, io.EOF) {
+		t.Errorf("got %v", err)
+	}
+	must(t, os.Remove(path))
+	must(t, os.Rename(path+".away", path))
+	wantNumbered(t, q, nil, 1, 2, 3)
+}
+
 // One byte of a segment is another, or its end is missing: each block is what it was, or damaged.
 func TestAGarbledSegmentGivesNoWrongRecord(t *testing.T) {
 	dir := t.TempDir()
