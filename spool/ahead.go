@@ -166,20 +166,13 @@ func (a *ahead) place(at int64, ops []op) {
 	seg := a.batch.seg
 	a.s.change.Lock()
 	defer a.s.change.Unlock()
-	at += walEntryHead + walCommit
-	for i, o := range ops {
-		p := spot{seg.number, at + opHeadSize(o), len(o.value)}
-		at = p.at + int64(p.size)
-		if !o.stays(a.s.profile.keep) {
-			continue
-		}
-		ops[i].value = p.seal(o.key)
-		if o.of.gone {
+	seg.place(at, ops, a.s.profile.keep, func(b *block, p spot) {
+		if b.gone {
 			a.s.thins(seg)
 		} else {
-			seg.keep(o.of, p)
+			seg.keep(b, p)
 		}
-	}
+	})
 }
 
 // stays says whether a value is left in its segment, if it has so many bytes at least: that of all parts
@@ -494,7 +487,8 @@ func (s *Store) readLog(after uint64) (map[uint64][]op, error) {
 		}
 		for _, e := range entries {
 			if e.commit > after {
-				found[e.commit] = s.placed(g, e)
+				g.place(e.at, e.ops, s.profile.keep, func(*block, spot) {}) // loadSpot counts it
+				found[e.commit] = e.ops
 			}
 		}
 	}

@@ -17,22 +17,35 @@ func aloft(s *Store) (land func()) {
 	return func() { close(landed) }
 }
 
-// tooSoon is how long a test looks out for what must not happen yet.
-const tooSoon = 200 * time.Millisecond
-
-func TestGroupsLandInOrder(t *testing.T) {
-	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
+// busyDisk is a store whose disk is busy with a group, as aloft has it, and what it has already is one record.
+func busyDisk(t *testing.T) (s *Store, q *Queue, land func()) {
+	t.Helper()
+	s = mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
 	restless(s)
-	q, _ := mustOpenQueue(t, s, "jobs")
+	q, _ = mustOpenQueue(t, s, "jobs")
 	commit(t, s, func(c *Change) { mustAppend(t, c, q, "first") })
-	land := aloft(s)
+	return s, q, aloft(s)
+}
+
+// fullGroup appends a group that is full, and so is written at once.
+func fullGroup(t *testing.T, s *Store, q *Queue) *group {
+	t.Helper()
 	c := s.Begin()
 	for range 10 {
-		mustAppend(t, c, q, strings.Repeat("x", s.profile.group/8)) // full, so it is written at once
+		mustAppend(t, c, q, strings.Repeat("x", s.profile.group/8))
 	}
 	g := c.g
 	c.End()
 	<-g.taken
+	return g
+}
+
+// tooSoon is how long a test looks out for what must not happen yet.
+const tooSoon = 200 * time.Millisecond
+
+func TestGroupsLandInOrder(t *testing.T) {
+	s, q, land := busyDisk(t)
+	g := fullGroup(t, s, q)
 	select {
 	case <-g.done:
 		t.Error("a group is done before the one ahead of it")
@@ -48,19 +61,9 @@ func TestGroupsLandInOrder(t *testing.T) {
 
 // The mark would call the failed one certain.
 func TestAGroupBehindOneThatFailedIsNotWritten(t *testing.T) {
-	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
-	restless(s)
-	q, _ := mustOpenQueue(t, s, "jobs")
-	commit(t, s, func(c *Change) { mustAppend(t, c, q, "first") })
+	s, q, land := busyDisk(t)
 	before := s.markNow().possible
-	land := aloft(s)
-	c := s.Begin()
-	for range 10 {
-		mustAppend(t, c, q, strings.Repeat("x", s.profile.group/8))
-	}
-	g := c.g
-	c.End()
-	<-g.taken
+	g := fullGroup(t, s, q)
 	s.fail(errors.New("the sync of the one ahead"))
 	land()
 	<-g.done
@@ -75,11 +78,7 @@ func TestAGroupBehindOneThatFailedIsNotWritten(t *testing.T) {
 }
 
 func TestASmallGroupWaitsForTheOneOnItsWay(t *testing.T) {
-	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
-	restless(s)
-	q, _ := mustOpenQueue(t, s, "jobs")
-	commit(t, s, func(c *Change) { mustAppend(t, c, q, "first") })
-	land := aloft(s)
+	s, q, land := busyDisk(t)
 	var g *group
 	for range 3 {
 		c := s.Begin()
@@ -96,11 +95,7 @@ func TestASmallGroupWaitsForTheOneOnItsWay(t *testing.T) {
 }
 
 func TestABatchWaitsForTheLastOfItsGroups(t *testing.T) {
-	s := mustOpenWith(t, t.TempDir(), Options{Profile: ProfileEdge})
-	restless(s)
-	q, _ := mustOpenQueue(t, s, "jobs")
-	commit(t, s, func(c *Change) { mustAppend(t, c, q, "one") })
-	land := aloft(s)
+	s, _, land := busyDisk(t)
 	must(t, s.ahead.turn(false))
 	select {
 	case <-s.ahead.busy.done:

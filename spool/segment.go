@@ -94,8 +94,9 @@ func parseSpot(key, value []byte) (spot, error) {
 	return p, nil
 }
 
-// walName is the name of a file of the log.
-func walName(number uint64) string { return walPrefix + strconv.FormatUint(number, 10) }
+// walName is the name of a file of the log, and segmentName that of a segment of an earlier life.
+func walName(number uint64) string     { return walPrefix + strconv.FormatUint(number, 10) }
+func segmentName(number uint64) string { return segmentPrefix + strconv.FormatUint(number, 10) }
 
 // segmentNumber returns the number of a segment by its name.
 func segmentNumber(name string) (number uint64, ok bool) {
@@ -326,7 +327,7 @@ func (s *Store) loadSpot(b *block, key, value []byte) error {
 	}
 	g := s.segments[p.segment]
 	if g == nil { // its file is missing: who reads the block is told
-		g = &segment{number: p.segment, path: filepath.Join(s.dir, segmentPrefix+strconv.FormatUint(p.segment, 10)), sealed: true}
+		g = &segment{number: p.segment, path: filepath.Join(s.dir, segmentName(p.segment)), sealed: true}
 		s.segments[p.segment] = g
 		s.lastSegment = max(s.lastSegment, p.segment)
 	}
@@ -358,7 +359,7 @@ func (s *Store) findSegments() error {
 func (s *Store) tidySegments() error {
 	changed := false
 	for number, g := range s.segments {
-		path := filepath.Join(s.dir, segmentPrefix+strconv.FormatUint(number, 10))
+		path := filepath.Join(s.dir, segmentName(number))
 		var err error
 		switch {
 		case g.live == 0:
@@ -408,15 +409,16 @@ func (s *Store) openSegments(after uint64) ([]*segment, error) {
 	return open, nil
 }
 
-// placed returns what an entry of a segment has Badger know.
-func (s *Store) placed(g *segment, e walEntry) []op {
-	at := e.at + walEntryHead + walCommit
-	for i, o := range e.ops {
+// place puts where they lie in the place of values that stay in g, whose entry is at at, and calls kept
+// with each.
+func (g *segment) place(at int64, ops []op, least int, kept func(*block, spot)) {
+	at += walEntryHead + walCommit
+	for i, o := range ops {
 		p := spot{g.number, at + opHeadSize(o), len(o.value)}
 		at = p.at + int64(p.size)
-		if o.stays(s.profile.keep) {
-			e.ops[i].value = p.seal(o.key)
+		if o.stays(least) {
+			ops[i].value = p.seal(o.key)
+			kept(o.of, p)
 		}
 	}
-	return e.ops
 }

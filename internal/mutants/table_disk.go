@@ -38,7 +38,7 @@ var storing = []mutant{
 	{"a failure to read that may pass is taken for damage", "cause 12", "spool/block.go",
 		"			if !errors.Is(err, ErrDamaged) {\n", "			if errors.Is(err, ErrClosed) {\n", "spool", "TestASegmentThatCannotBeReadNowIsNotDamaged"},
 	{"what a kill left in a segment stays there", "cause 1, rule 5", "spool/ahead.go",
-		"				found[e.commit] = s.placed(g, e)\n", "				s.placed(g, e)\n", "spool", "TestSegmentsAreReadInThisLifeTheNextAndAfterAKill"},
+		"				found[e.commit] = e.ops\n			}\n		}\n	}\n	return found, nil", "			}\n		}\n	}\n	return found, nil", "spool", "TestSegmentsAreReadInThisLifeTheNextAndAfterAKill"},
 	{"a segment is deleted while something lies in it", "cause 1", "spool/segment.go",
 		"		if g.sealed && g.live == 0 && ", "		if g.sealed && ", "spool", "TestSegmentsAreReadInThisLifeTheNextAndAfterAKill"},
 	{"a segment that Badger points to is removed at Open", "cause 1", "spool/segment.go",
