@@ -71,6 +71,10 @@ type Config struct {
 	NoMDNS              bool
 	MDNSAllow, MDNSDeny []string // globs on interface names; see discovery.MDNSConfig
 
+	// UDPOnly has messages to and from nodes on this host travel like all others; otherwise they go through a Unix
+	// socket, where the system has them (Linux): faster, and not encrypted, since they do not leave the kernel.
+	UDPOnly bool
+
 	MaxMessage       int           // bytes of a body; default 8 MiB, at most 64 MiB
 	LargeBudget      int           // bytes of messages over 256 KiB in hand; default 64 MiB
 	HandshakeTimeout time.Duration // default 2 s; raise it for slow links

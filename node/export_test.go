@@ -1,6 +1,10 @@
 package node
 
-import "peermesh/internal/enroll"
+import (
+	"net"
+
+	"peermesh/internal/enroll"
+)
 
 // LinkTo tells which link to a node is up: its number, and whether this node dialled.
 func (n *Node) LinkTo(id ID) (number uint64, dialed, up bool) {
@@ -20,3 +24,25 @@ func TokenAt(text string, addrs []string) string {
 	t.Addrs = addrs
 	return t.Text()
 }
+
+// Door is the address of the Unix socket at which the node's peers on this host meet it.
+func (n *Node) Door() *net.UnixAddr { return n.door.ln.Addr().(*net.UnixAddr) }
+
+// ShutDoor leaves the peers that are linked with a door that leads nowhere.
+func (n *Node) ShutDoor() error { return n.door.ln.Close() }
+
+// LeadTo has the node believe that a peer's door is another's.
+func (n *Node) LeadTo(id ID, door [16]byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.links[id].hello.Near.Door = door
+}
+
+// DoorAddr is where a door of that name is.
+func DoorAddr(door [16]byte) *net.UnixAddr { return doorAddr(door) }
+
+// NearStream is a stream through a door.
+type NearStream = nearStream
+
+// NewNearStream makes one of a connection.
+func NewNearStream(c *net.UnixConn) (*NearStream, error) { return newNearStream(c) }

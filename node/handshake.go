@@ -193,6 +193,8 @@ type shaking struct {
 	in     frames
 	who    identity.Peer
 	dialed bool
+
+	greeted wire.Near // in the HELLO that was sent
 }
 
 func (s *shaking) run() (*link, error) {
@@ -224,7 +226,7 @@ func (s *shaking) run() (*link, error) {
 			return nil, err
 		}
 	}
-	l := n.newLink(s.conn, s.ctl, s.who, h, s.dialed, s.in.unread())
+	l := n.newLink(s.conn, s.ctl, s.who, h, s.greeted, s.dialed, s.in.unread())
 	if err := n.install(l); err != nil {
 		l.cancel(err) // or the node's context would know it for ever
 		return nil, s.refuse(err)
@@ -292,9 +294,14 @@ func (n *Node) repeats(id ID, h wire.Hello) bool {
 
 func (s *shaking) hello(number uint64) error {
 	n := s.n
-	_, err := s.ctl.Write(wire.AppendHello(nil, wire.Hello{Version: wire.Version, Node: n.ID(), Mesh: n.mesh,
+	greeting, err := n.door.greeting()
+	if err != nil {
+		return err
+	}
+	s.greeted = greeting
+	_, err = s.ctl.Write(wire.AppendHello(nil, wire.Hello{Version: wire.Version, Node: n.ID(), Mesh: n.mesh,
 		Incarnation: n.local.Incarnation, Nonce: n.local.Nonce, Link: number, MaxMessage: uint64(n.cfg.MaxMessage),
-		Namespace: n.cfg.Namespace, Name: n.cfg.Name, Policy: announced(n.gate.current())}))
+		Namespace: n.cfg.Namespace, Name: n.cfg.Name, Policy: announced(n.gate.current()), Near: greeting}))
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"peermesh/internal/identity"
@@ -70,6 +71,11 @@ type link struct {
 	bye     chan struct{}
 	told    bucket // refusals
 	has     uint64 // version of the newest policy that the peer is known to have or was sent
+
+	greeted wire.Near   // in the HELLO that the peer got
+	near    bool        // the peer has a door that can be reached from here
+	reached atomic.Bool // a stream was opened there
+	farther atomic.Bool // the last one could not be
 }
 
 // offered is a peer's socket.
@@ -84,12 +90,12 @@ type ping struct {
 	done chan time.Duration // nil: nobody waits
 }
 
-func (n *Node) newLink(conn *quic.Conn, ctl *quic.Stream, who identity.Peer, h wire.Hello, dialed bool, rest []byte) *link {
+func (n *Node) newLink(conn *quic.Conn, ctl *quic.Stream, who identity.Peer, h wire.Hello, greeted wire.Near, dialed bool, rest []byte) *link {
 	l := &link{n: n, conn: conn, ctl: ctl, rest: rest, ident: who, hello: h, number: h.Link, dialed: dialed, since: time.Now(),
 		peer: socket.Peer{ID: who.ID, Name: who.Name, Nonce: h.Nonce, Incarnation: h.Incarnation, MaxMessage: int(h.MaxMessage)},
 		wake: make(chan struct{}, 1), offers: map[uint64]*offered{}, names: map[wire.Offer]bool{}, pings: map[uint64]*ping{},
 		echoed: time.Now(), bye: make(chan struct{}), told: bucket{burst: toldRefusals, perSecond: refusalsPerSecond},
-		has: max(h.Policy, 1) - 1}
+		has: max(h.Policy, 1) - 1, greeted: greeted, near: n.door.leads(h.Near)}
 	l.ctx, l.cancel = context.WithCancelCause(n.ctx)
 	return l
 }
@@ -123,6 +129,9 @@ func (l *link) deny(r *socket.Rejection) {
 func (l *link) start() {
 	n := l.n
 	n.windows.open(l.conn)
+	if l.near {
+		n.door.expect(l)
+	}
 	release := context.AfterFunc(l.conn.Context(), func() { l.cancel(explain(context.Cause(l.conn.Context()))) })
 	var parts sync.WaitGroup
 	for number, r := range n.receivers {
@@ -137,6 +146,9 @@ func (l *link) start() {
 		parts.Wait()
 		l.awaitPipes()
 		n.windows.close(l.conn)
+		if l.near {
+			n.door.forget(l)
+		}
 		release()
 	})
 }
@@ -578,9 +590,9 @@ func (l *link) attach(s sender, of *offered) error {
 		return denied
 	}
 	defer leave()
-	st, err := l.conn.OpenStreamSync(ctx)
+	c, err := l.openStream(ctx)
 	if err == nil {
-		err = s.Meet(ctx, l.peer, of.Offer, &stream{Stream: st})
+		err = s.Meet(ctx, l.peer, of.Offer, c)
 	}
 	if cut := cutBy(ctx); cut != nil {
 		return cut
@@ -641,7 +653,7 @@ func (l *link) describe() Peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := Peer{ID: l.peer.ID, Name: l.peer.Name, Namespace: l.hello.Namespace, Addr: l.conn.RemoteAddr().String(),
-		Incarnation: l.peer.Incarnation, Since: l.since, RTT: l.rtt}
+		Incarnation: l.peer.Incarnation, Since: l.since, RTT: l.rtt, Via: l.via()}
 	for _, of := range l.offers {
 		p.Offers = append(p.Offers, Offer{of.Kind, of.Name})
 	}

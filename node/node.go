@@ -70,6 +70,7 @@ type Node struct {
 	adopting   sync.Mutex        // held while a policy is compared with the one in force and takes its place
 
 	conn   net.PacketConn
+	door   *door // nil: there is none
 	tr     *quic.Transport
 	ln     *quic.Listener
 	qc     *quic.Config
@@ -141,6 +142,9 @@ func (n *Node) start() error {
 		return err
 	}
 	n.wg.Go(n.acceptLinks)
+	if n.door != nil {
+		n.wg.Go(n.acceptNear)
+	}
 	if n.policyFile != "" {
 		n.wg.Go(n.watchPolicy)
 	}
@@ -226,6 +230,11 @@ func (n *Node) bind(key identity.Key) error {
 			return fmt.Errorf("node: %w", err)
 		}
 		n.conn = readTrains(conn)
+		if !n.cfg.UDPOnly {
+			if n.door, err = openDoor(n.mesh); err != nil {
+				n.log.Debug("no door for peers on this host", "err", err)
+			}
+		}
 	}
 	reset := quic.StatelessResetKey(key.Derive("quic stateless reset"))
 	token := quic.TokenGeneratorKey(key.Derive("quic token"))
@@ -310,6 +319,7 @@ type Peer struct {
 	Incarnation uint64
 	Since       time.Time
 	RTT         time.Duration // of the last heartbeat; 0: none yet
+	Via         string        // how messages travel: ViaUnix to a node on this host, otherwise ViaUDP
 	Offers      []Offer       // what can be sent to there
 }
 
@@ -390,6 +400,9 @@ func (n *Node) end() error {
 	var errs []error
 	if n.ln != nil {
 		errs = append(errs, n.ln.Close())
+	}
+	if n.door != nil {
+		errs = append(errs, n.door.ln.Close())
 	}
 	n.wg.Wait()
 	if n.store != nil {

@@ -47,9 +47,41 @@ func spillUntilKilled(dir string) error {
 	}
 }
 
+// pullingChild names, in a child process, the directory with the mesh and who pushes.
+const pullingChild = "PEERMESH_TEST_PULL"
+
+// pullUntilKilled says the body of each message it gets, and acks none.
+func pullUntilKilled(dir string) error {
+	peer, err := os.ReadFile(filepath.Join(dir, "peer"))
+	if err != nil {
+		return err
+	}
+	n, err := node.Open(context.Background(), node.Config{Name: "b", Mesh: filepath.Join(dir, "mesh"), Listen: "127.0.0.1:0", NoMDNS: true, Peers: []string{string(peer)}})
+	if err != nil {
+		return err
+	}
+	p, err := n.Pull("jobs")
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := p.Recv(context.Background())
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Printf("%s\n", m.Body); err != nil {
+			return err // the parent is gone
+		}
+	}
+}
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(spillingChild); dir != "" {
 		fmt.Fprintln(os.Stderr, spillUntilKilled(dir))
+		os.Exit(2)
+	}
+	if dir := os.Getenv(pullingChild); dir != "" {
+		fmt.Fprintln(os.Stderr, pullUntilKilled(dir))
 		os.Exit(2)
 	}
 	verify(m)

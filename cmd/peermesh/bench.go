@@ -33,6 +33,7 @@ func benchCommand(a *app) *cobra.Command {
 		Short:   "Measure throughput, latency and cost on this machine",
 		Long: `Measure with two processes on this machine, which meet over loopback in a mesh of
 their own: no other node is bothered, and --mesh, --peer and the like play no part.
+As on any host they meet at a Unix socket; with --udp-only they talk QUIC.
 Messages are kept in memory, those of durable on disk, and counted when their receiver
 has acknowledged them.
 
@@ -82,7 +83,7 @@ func workloadCommand(a *app, workload, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			plan.dir, plan.spoolKey = a.global.dir, a.global.spoolKey
+			plan.dir, plan.spoolKey, plan.udpOnly = a.global.dir, a.global.spoolKey, a.global.udpOnly || plan.plainSocket
 			return a.bench(cmd.Context(), a.printBench, plan)
 		},
 	}
@@ -109,7 +110,7 @@ func (b *benchFlags) shared(cmd *cobra.Command, d time.Duration) {
 	f.DurationVar(&b.duration, "duration", d, "time for messages as fast as they go, of each program, if there is no count")
 	f.IntVar(&b.rounds, "rounds", 5, "`N` rounds that count")
 	f.StringVar(&b.profile, "profile", "", "leave CPU profiles of all processes in the `directory`")
-	f.BoolVar(&b.plainSocket, "plain-socket", false, "measure nodes too that read packets one by one, as raw QUIC does")
+	f.BoolVar(&b.plainSocket, "plain-socket", false, "measure with --udp-only, and nodes too that read packets one by one, as raw QUIC does")
 }
 
 // benchAllCommand measures what docs/PERFORMANCE.md tells of.
@@ -128,7 +129,7 @@ func benchAllCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				plan.dir, plan.spoolKey = a.global.dir, a.global.spoolKey
+				plan.dir, plan.spoolKey, plan.udpOnly = a.global.dir, a.global.spoolKey, a.global.udpOnly
 				plans = append(plans, plan)
 			}
 			return a.bench(cmd.Context(), a.printPrograms, plans...)

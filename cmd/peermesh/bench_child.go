@@ -61,6 +61,7 @@ type benchRole struct {
 	Dir         string   `json:"dir,omitempty"`          // of durable: its own; of files: where to make one
 	SpoolKey    string   `json:"spool_key,omitempty"`    // of durable: its key file
 	PlainSocket bool     `json:"plain_socket,omitempty"` // a node's packets come one by one
+	UDPOnly     bool     `json:"udp_only,omitempty"`     // nodes do not meet at a Unix socket
 	To          []string `json:"to,omitempty"`           // of senders: the addresses of receivers
 	Profile     string   `json:"profile,omitempty"`      // where to leave a CPU profile; empty: none
 }

@@ -39,6 +39,7 @@ type benchPlan struct {
 	limit       limit // of one burst
 	reference   bool
 	plainSocket bool
+	udpOnly     bool
 	spoolKey    string // key file of durable; empty: not encrypted
 	profile     string // a directory for CPU profiles; empty: none are made
 	dir         string // of durable: where directories are made; empty: the system's for temporary files
@@ -98,6 +99,7 @@ func (p *benchPlan) lineUp(dir string) []*contender {
 	receivers := map[string]string{workPush: rolePull, workPub: roleSub, workReq: roleRep, workDurable: rolePull}
 	own := &contender{name: progPeermesh, sender: benchRole{Role: p.workload, Size: p.size, Concurrency: p.concurrency},
 		receiver: benchRole{Role: receivers[p.workload], Size: p.size, Nodes: p.subscribers}}
+	own.sender.UDPOnly, own.receiver.UDPOnly = p.udpOnly, p.udpOnly
 	memory, plain := *own, *own
 	plain.name, plain.sender.PlainSocket, plain.receiver.PlainSocket = progPlainSocket, true, true
 	all := []*contender{own}

@@ -27,6 +27,7 @@ type fileSettings struct {
 	Listen    *string  `yaml:"listen"`
 	Peer      []string `yaml:"peer"`
 	NoMDNS    *bool    `yaml:"no-mdns"`
+	UDPOnly   *bool    `yaml:"udp-only"`
 	Timeout   *string  `yaml:"timeout"`
 	JSON      *bool    `yaml:"json"`
 	Quiet     *bool    `yaml:"quiet"`
@@ -94,7 +95,7 @@ func parseConfig(data []byte) (map[string][]string, error) {
 			values[name] = []string{*v}
 		}
 	}
-	for name, v := range map[string]*bool{"no-mdns": s.NoMDNS, "json": s.JSON, "quiet": s.Quiet} {
+	for name, v := range map[string]*bool{"no-mdns": s.NoMDNS, "udp-only": s.UDPOnly, "json": s.JSON, "quiet": s.Quiet} {
 		if v != nil {
 			values[name] = []string{strconv.FormatBool(*v)}
 		}

@@ -30,6 +30,7 @@ type global struct {
 	listen    string
 	peers     []string
 	noMDNS    bool
+	udpOnly   bool
 	timeout   time.Duration
 	json      bool
 	quiet     bool
@@ -52,6 +53,7 @@ func (g *global) register(f *pflag.FlagSet) {
 	f.StringVar(&g.listen, "listen", node.DefaultListen, "UDP `address` to listen on")
 	f.StringArrayVar(&g.peers, "peer", nil, "`host:port` of a peer; repeat for several")
 	f.BoolVar(&g.noMDNS, "no-mdns", false, "neither look for peers on the local network nor be found there")
+	f.BoolVar(&g.udpOnly, "udp-only", false, "talk UDP to nodes on this host, too, instead of meeting them at a Unix socket")
 	f.DurationVar(&g.timeout, "timeout", 0, "bound on the whole run, like 30s (default: none; 3s to look around)")
 	f.BoolVar(&g.json, "json", false, "print events as JSON, one object a line")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "print nothing on stderr but errors")

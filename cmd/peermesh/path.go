@@ -30,6 +30,7 @@ type pathView struct {
 	LossShare float64 `json:"loss"`
 	BytesOut  uint64  `json:"bytes_out"`
 	BytesIn   uint64  `json:"bytes_in"`
+	Via       string  `json:"via"` // unix: messages do not take this path
 }
 
 func pathOf(p node.Path) pathView {
@@ -39,7 +40,7 @@ func pathOf(p node.Path) pathView {
 	v := pathView{ID: p.Peer.ID.String(), Name: p.Peer.Name, Local: p.Local.String(), Remote: p.Peer.Addr, Dialed: p.Dialed,
 		SinceMs: time.Since(p.Peer.Since).Milliseconds(), MinUs: p.Least.Microseconds(), RTTUs: p.Smoothed.Microseconds(),
 		LatestUs: p.Latest.Microseconds(), JitterUs: p.Deviation.Microseconds(), Window: p.Window, Sent: p.Sent, Lost: p.Lost,
-		Received: p.Received, BytesOut: p.SentBytes, BytesIn: p.ReceivedBytes}
+		Received: p.Received, BytesOut: p.SentBytes, BytesIn: p.ReceivedBytes, Via: p.Peer.Via}
 	if p.Sent > 0 {
 		v.LossShare = float64(p.Lost) / float64(p.Sent)
 	}
@@ -88,7 +89,7 @@ func (a *app) showPath(p pathView) error {
 	if p.Dialed {
 		by = "dialled from here"
 	}
-	return table(a.stdout, "", [][]string{
+	rows := [][]string{
 		{"node", oneLine(p.Name) + " " + p.ID},
 		{"path", p.Local + " -> " + p.Remote + ", " + by},
 		{"up", brief(time.Duration(p.SinceMs) * time.Millisecond)},
@@ -96,5 +97,9 @@ func (a *app) showPath(p pathView) error {
 		{"loss", fmt.Sprintf("%d of %d packets (%.2f %%)", p.Lost, p.Sent, 100*p.LossShare)},
 		{"window", fmt.Sprintf("%d bytes", p.Window)},
 		{"bytes", fmt.Sprintf("%d out, %d in", p.BytesOut, p.BytesIn)},
-	})
+	}
+	if p.Via == node.ViaUnix {
+		rows = append(rows, []string{"messages", "by way of a Unix socket, for it is on this host"})
+	}
+	return table(a.stdout, "", rows)
 }

@@ -92,7 +92,7 @@ func (a *app) showPeers(v view) error {
 			rtt = brief(time.Duration(p.RTTUs) * time.Microsecond)
 		}
 		up := brief(time.Duration(p.SinceMs) * time.Millisecond)
-		rows = append(rows, []string{oneLine(p.Name), p.ID, p.Addr, up, rtt, strings.Join(offers, ", ")})
+		rows = append(rows, []string{oneLine(p.Name), p.ID, p.Addr, up, rtt, p.Via, strings.Join(offers, ", ")})
 	}
 	if a.events != nil {
 		return nil
@@ -100,7 +100,7 @@ func (a *app) showPeers(v view) error {
 	if len(rows) == 0 {
 		a.note("no peers; peermesh discover --explain shows what was tried")
 	}
-	return table(a.stdout, "NAME ID ADDRESS UP RTT OFFERS", rows)
+	return table(a.stdout, "NAME ID ADDRESS UP RTT VIA OFFERS", rows)
 }
 
 func policyText(version uint64) string {

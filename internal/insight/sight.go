@@ -74,6 +74,7 @@ type Peer struct {
 	Incarnation uint64  `json:"incarnation"`
 	SinceMs     int64   `json:"since_ms"` // how long it has been linked
 	RTTUs       int64   `json:"rtt_us"`   // 0: not measured yet
+	Via         string  `json:"via"`      // unix or udp: how messages travel
 	Offers      []Offer `json:"offers"`
 }
 

@@ -54,7 +54,17 @@ type Hello struct {
 	Namespace   string
 	Name        string
 	Policy      uint64 // 1 + the version of the policy in force; 0: a node that knows no POLICY
+	Near        Near   // zero: a node that is reached by way of the network alone
 }
+
+// Near is how a node is reached by those on its own host.
+type Near struct {
+	Host   [16]byte // equal at two nodes that can reach each other so
+	Door   [16]byte // names the node's door
+	Ticket [16]byte // proves at the door that this HELLO came to whoever knocks
+}
+
+const nearBytes = 3 * 16
 
 // AppendHello appends a HELLO frame.
 func AppendHello(dst []byte, h Hello) []byte {
@@ -68,8 +78,12 @@ func AppendHello(dst []byte, h Hello) []byte {
 	dst = binary.AppendUvarint(dst, h.MaxMessage)
 	dst = appendStr(dst, h.Namespace)
 	dst = appendStr(dst, h.Name)
-	if h.Policy > 0 {
+	near := h.Near != Near{}
+	if h.Policy > 0 || near {
 		dst = binary.AppendUvarint(dst, h.Policy)
+	}
+	if near {
+		dst = append(append(append(dst, h.Near.Host[:]...), h.Near.Door[:]...), h.Near.Ticket[:]...)
 	}
 	return seal(dst, at, TypeHello)
 }
@@ -81,6 +95,9 @@ func ParseHello(b []byte) (Hello, error) {
 		Link: p.uvarint(), MaxMessage: p.max(MaxMessage), Namespace: p.str(MaxName), Name: p.str(MaxName)}
 	if len(p.b) > 0 { // the first nodes of this version ended here
 		h.Policy = p.uvarint()
+	}
+	if len(p.b) >= nearBytes { // and the next ones here
+		h.Near = Near{Host: p.id(), Door: p.id(), Ticket: p.id()}
 	}
 	return h, p.open()
 }

@@ -19,7 +19,8 @@
 // # Control stream (the first stream of a link)
 //
 //	HELLO+    version | node id | mesh id | incarnation | nonce id | link number |
-//	          max message | namespace str | name str | [1 + version of the policy]
+//	          max message | namespace str | name str | [1 + version of the policy
+//	          [host id | door id | ticket id]]
 //	WELCOME   highest incarnation seen
 //	REFUSED   code str | reason str | highest incarnation seen
 //	OFFER+    socket | kind u8 | name str | label str | flags u8 | start u8 | [seq]

@@ -154,10 +154,14 @@ func drawPatterns(t *rapid.T) []string {
 }
 
 func drawHello(t *rapid.T) Hello {
+	var near Near
+	if rapid.Bool().Draw(t, "near") {
+		near = Near{Host: genID.Draw(t, "host"), Door: genID.Draw(t, "door"), Ticket: genID.Draw(t, "ticket")}
+	}
 	return Hello{Version: genUint.Draw(t, "version"), Node: genID.Draw(t, "node"), Mesh: genID.Draw(t, "mesh"),
 		Incarnation: genUint.Draw(t, "incarnation"), Nonce: genID.Draw(t, "nonce"), Link: genUint.Draw(t, "link"),
 		MaxMessage: rapid.Uint64Range(0, MaxMessage).Draw(t, "max"),
-		Namespace:  genName.Draw(t, "namespace"), Name: genName.Draw(t, "name"), Policy: genUint.Draw(t, "policy")}
+		Namespace:  genName.Draw(t, "namespace"), Name: genName.Draw(t, "name"), Policy: genUint.Draw(t, "policy"), Near: near}
 }
 
 func drawRefused(t *rapid.T) Refused {

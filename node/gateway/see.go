@@ -44,6 +44,7 @@ type peerStatus struct {
 	Addr    string   `json:"addr"`
 	SinceMs int64    `json:"since_ms"`
 	RTTUs   int64    `json:"rtt_us"`
+	Via     string   `json:"via"`    // unix or udp: how messages travel
 	Offers  []string `json:"offers"` // "pull jobs"
 }
 
@@ -125,7 +126,7 @@ func (g *Gateway) status() status {
 }
 
 func peerStatusOf(p node.Peer) peerStatus {
-	out := peerStatus{ID: p.ID.String(), Name: p.Name, Addr: p.Addr, SinceMs: time.Since(p.Since).Milliseconds(), RTTUs: p.RTT.Microseconds(), Offers: []string{}}
+	out := peerStatus{ID: p.ID.String(), Name: p.Name, Addr: p.Addr, SinceMs: time.Since(p.Since).Milliseconds(), RTTUs: p.RTT.Microseconds(), Via: p.Via, Offers: []string{}}
 	for _, o := range p.Offers {
 		out.Offers = append(out.Offers, o.Kind.String()+" "+o.Name)
 	}

@@ -1,0 +1,293 @@
+package node_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"peermesh/node"
+	"peermesh/socket"
+)
+
+// pipeOf opens a Push at one node and the Pull of its messages at another.
+func pipeOf(t *testing.T, from, to *node.Node) (send func(body []byte), receive func() []byte) {
+	t.Helper()
+	name := "from " + from.Name()
+	jobs, err := from.Push(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	work, err := to.Pull(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t, 30*time.Second)
+	return func(body []byte) {
+			t.Helper()
+			if err := jobs.Send(ctx, body); err != nil {
+				t.Fatal(err)
+			}
+		}, func() []byte {
+			t.Helper()
+			m, err := work.Recv(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Ack(); err != nil {
+				t.Fatal(err)
+			}
+			return m.Body
+		}
+}
+
+// carries sends messages of all sizes and reports how many bytes went over QUIC meanwhile,
+// at least.
+func carries(t *testing.T, from, to *node.Node, send func([]byte), receive func() []byte) (quic uint64) {
+	t.Helper()
+	before := pathTo(t, from, to)
+	for _, size := range []int{0, 1, 1000, 20 << 10, 300 << 10, 3 << 20} { // the larger ones in fragments
+		body := bytes.Repeat([]byte{byte(size >> 4), 'x'}, size/2)
+		send(body)
+		if got := receive(); !bytes.Equal(got, body) {
+			t.Fatalf("%d bytes came of a message of %d, or others", len(got), len(body))
+		}
+	}
+	return pathTo(t, from, to).SentBytes - before.SentBytes
+}
+
+func pathTo(t *testing.T, from, to *node.Node) node.Path {
+	t.Helper()
+	p, err := from.Path(to.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+const sentByCarries = 3 << 20
+
+// awaitLink blocks until both nodes have the link.
+func awaitLink(t *testing.T, a, b *node.Node) {
+	t.Helper()
+	for _, pair := range [][2]*node.Node{{a, b}, {b, a}} {
+		ctx := within(t, 20*time.Second)
+		for e := range pair[0].Events(ctx) {
+			if e.State == node.Up && e.ID == pair[1].ID() {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no link from %s to %s", pair[0].Name(), pair[1].Name())
+		}
+	}
+}
+
+func TestMessagesToANodeOfTheSameHostGoThroughAUnixSocket(t *testing.T) {
+	mesh := newMesh(t)
+	a := open(t, mesh, "a")
+	b := open(t, mesh, "b", a)
+	send, receive := pipeOf(t, a, b)
+	awaitLink(t, a, b)
+	if n := carries(t, a, b, send, receive); n > sentByCarries/10 {
+		t.Errorf("%d bytes went over QUIC", n)
+	}
+	for _, p := range []node.Path{pathTo(t, a, b), pathTo(t, b, a)} {
+		if p.Peer.Via != node.ViaUnix {
+			t.Errorf("%s: via %q", p.Peer.Name, p.Peer.Via)
+		}
+	}
+}
+
+func TestANodeThatIsUDPOnlyHasNoDoorAndSeeksNone(t *testing.T) {
+	mesh := newMesh(t)
+	a := open(t, mesh, "a")
+	b, err := node.Open(t.Context(), node.Config{Name: "b", MeshPEM: mesh, Listen: "127.0.0.1:0", NoMDNS: true, UDPOnly: true, Peers: []string{a.Addr().String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	awaitLink(t, a, b)
+	for _, pair := range [][2]*node.Node{{a, b}, {b, a}} {
+		send, receive := pipeOf(t, pair[0], pair[1])
+		if n := carries(t, pair[0], pair[1], send, receive); n < sentByCarries {
+			t.Errorf("from %s: %d bytes went over QUIC", pair[0].Name(), n)
+		}
+		if via := pathTo(t, pair[0], pair[1]).Peer.Via; via != node.ViaUDP {
+			t.Errorf("from %s: via %q", pair[0].Name(), via)
+		}
+	}
+}
+
+func TestWhoHasNoTicketIsShutOut(t *testing.T) {
+	mesh := newMesh(t)
+	a := open(t, mesh, "a")
+	b := open(t, mesh, "b", a)
+	awaitLink(t, a, b)
+	for _, shown := range []string{"0123456789abcdef", "0123456789abcdef and more", "short", ""} {
+		c, err := net.DialUnix("unix", nil, a.Door())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte(shown)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(c)
+		if len(said) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("who shows %q was told %q, then %v", shown, said, err)
+		}
+		c.Close()
+	}
+	send, receive := pipeOf(t, b, a) // and the door is still open
+	if n := carries(t, b, a, send, receive); n > sentByCarries/10 {
+		t.Errorf("%d bytes went over QUIC", n)
+	}
+}
+
+func TestADoorThatLeadsNowhereCostsNothing(t *testing.T) {
+	mesh := newMesh(t)
+	a := open(t, mesh, "a")
+	b := open(t, mesh, "b", a)
+	awaitLink(t, a, b)
+	a.LeadTo(b.ID(), [16]byte{1})
+	send, receive := pipeOf(t, a, b)
+	if n := carries(t, a, b, send, receive); n < sentByCarries {
+		t.Errorf("%d bytes went over QUIC", n)
+	}
+	if via := pathTo(t, a, b).Peer.Via; via != node.ViaUDP {
+		t.Errorf("via %q", via)
+	}
+}
+
+func TestSomebodyElseAtTheDoorLearnsNothing(t *testing.T) {
+	mesh := newMesh(t)
+	a := open(t, mesh, "a")
+	b := open(t, mesh, "b", a)
+	awaitLink(t, a, b)
+	door := [16]byte{2}
+	ln, err := net.ListenUnix("unix", node.DoorAddr(door))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	heard := make(chan []byte, 1)
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			heard <- []byte(err.Error())
+			return
+		}
+		defer c.Close()
+		ticket := make([]byte, 16)
+		_, _ = io.ReadFull(c, ticket) // its length is checked
+		_, _ = c.Write([]byte("0123456789abcdef"))
+		rest, _ := io.ReadAll(c)
+		heard <- append(ticket, rest...)
+	}()
+	a.LeadTo(b.ID(), door)
+	send, receive := pipeOf(t, a, b)
+	if n := carries(t, a, b, send, receive); n < sentByCarries {
+		t.Errorf("%d bytes went over QUIC", n)
+	}
+	if h := <-heard; len(h) != 16 {
+		t.Errorf("it heard %q", h)
+	}
+}
+
+func TestAPeerOfThisHostThatIsKilledIsMissedAtOnce(t *testing.T) {
+	mesh, dir := newMesh(t), t.TempDir()
+	a := open(t, mesh, "a")
+	for file, text := range map[string][]byte{"mesh": mesh, "peer": []byte(a.Addr().String())} {
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := within(t, 60*time.Second)
+	events := a.Events(ctx)
+	child := exec.Command(os.Args[0])
+	child.Env, child.Stderr = append(os.Environ(), pullingChild+"="+dir), os.Stderr
+	out, err := child.StdoutPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := a.Push("jobs")
+	if err == nil {
+		err = jobs.Send(ctx, []byte("hello"))
+	}
+	said, rerr := bufio.NewReader(out).ReadString('\n')
+	kill := child.Process.Kill()
+	_ = child.Wait() // it was killed
+	if err := errors.Join(err, rerr, kill); err != nil || said != "hello\n" {
+		t.Fatalf("the child said %q, %v", said, err)
+	}
+	for e := range events {
+		if e.State == node.Down {
+			if e.Reason != "its process is gone" { // and not: timeout: no recent network activity
+				t.Errorf("down: %s", e.Reason)
+			}
+			break
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var _ socket.Conn = (*node.NearStream)(nil)
+
+func TestAUnixSocketTakesAllAtOnceOrNothing(t *testing.T) {
+	ln, err := net.ListenUnix("unix", node.DoorAddr([16]byte{3}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	near, err := net.DialUnix("unix", nil, node.DoorAddr([16]byte{3}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	s, err := node.NewNearStream(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var written []byte
+	refused := 0
+	for i := 0; refused < 100; i++ {
+		b := bytes.Repeat([]byte{byte(i)}, 1+i*7919%(16<<10))
+		ok, err := s.TryWrite(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			refused++
+			continue
+		}
+		written = append(written, b...)
+	}
+	if ok, err := s.TryWrite(make([]byte, 1<<20)); ok || err != nil {
+		t.Errorf("a megabyte at once: %t, %v", ok, err)
+	}
+	if err := s.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(far); err != nil || !bytes.Equal(got, written) {
+		t.Errorf("%d bytes came of %d, %v", len(got), len(written), err)
+	}
+}
