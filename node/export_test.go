@@ -2,6 +2,7 @@ package node
 
 import (
 	"net"
+	"time"
 
 	"peermesh/internal/enroll"
 )
@@ -45,4 +46,6 @@ func DoorAddr(door [16]byte) *net.UnixAddr { return doorAddr(door) }
 type NearStream = nearStream
 
 // NewNearStream makes one of a connection.
-func NewNearStream(c *net.UnixConn) (*NearStream, error) { return newNearStream(c) }
+func NewNearStream(c *net.UnixConn, poll time.Duration) (*NearStream, error) {
+	return newNearStream(c, poll)
+}

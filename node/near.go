@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -151,7 +152,7 @@ func (n *Node) letIn(ctx context.Context, over func(), c *net.UnixConn) {
 		return
 	}
 	defer l.ended()
-	s, err := newNearStream(c)
+	s, err := newNearStream(c, n.cfg.Poll)
 	if err != nil {
 		c.Close()
 		return
@@ -200,7 +201,7 @@ func (l *link) knock(ctx context.Context) (*nearStream, error) {
 	}
 	var s *nearStream
 	if err == nil {
-		s, err = newNearStream(c.(*net.UnixConn))
+		s, err = newNearStream(c.(*net.UnixConn), l.n.cfg.Poll)
 	}
 	if !release() || err != nil {
 		c.Close()
@@ -222,13 +223,39 @@ type nearStream struct {
 	*net.UnixConn
 	raw syscall.RawConn
 
-	now   []byte // of TryWrite
-	wrote int
-	err   error
-	write func(fd uintptr) bool
+	out, in *attempt // of TryWrite and Read
+	poll    time.Duration
 }
 
-func newNearStream(c *net.UnixConn) (*nearStream, error) {
+// attempt is a system call on a socket that does not block.
+type attempt struct {
+	b   []byte
+	n   int
+	err error
+	do  func(fd uintptr) bool // made once: a function for each call would be garbage
+}
+
+// make does it with b, by way of on, which is a Read or Write of a syscall.RawConn.
+func (a *attempt) make(on func(func(fd uintptr) bool) error, b []byte) (int, error) {
+	a.b = b
+	err := on(a.do)
+	a.b = nil
+	if err == nil {
+		err = a.err
+	}
+	return a.n, err
+}
+
+func newAttempt(f func(fd uintptr, b []byte) (int, error)) *attempt {
+	a := &attempt{}
+	a.do = func(fd uintptr) bool {
+		a.n, a.err = f(fd, a.b)
+		return true
+	}
+	return a
+}
+
+func newNearStream(c *net.UnixConn, poll time.Duration) (*nearStream, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -236,12 +263,29 @@ func newNearStream(c *net.UnixConn) (*nearStream, error) {
 	if err := c.SetWriteBuffer(doorBuffer); err != nil {
 		return nil, err
 	}
-	s := &nearStream{UnixConn: c, raw: raw}
-	s.write = func(fd uintptr) bool {
-		s.wrote, s.err = writeNow(fd, s.now)
-		return true
+	return &nearStream{UnixConn: c, raw: raw, out: newAttempt(writeNow), in: newAttempt(readNow), poll: poll}, nil
+}
+
+// Read is that of the connection, but looks for Config.Poll before it sleeps.
+func (s *nearStream) Read(b []byte) (int, error) {
+	if s.poll == 0 || len(b) == 0 {
+		return s.UnixConn.Read(b)
 	}
-	return s, nil
+	for began := time.Now(); ; runtime.Gosched() {
+		n, err := s.in.make(s.raw.Read, b)
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			if time.Since(began) >= s.poll {
+				return s.UnixConn.Read(b)
+			}
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
 }
 
 // TryWrite takes all of b at once or nothing, and never blocks.
@@ -249,17 +293,13 @@ func (s *nearStream) TryWrite(b []byte) (bool, error) {
 	if len(b) > nowMost {
 		return false, nil
 	}
-	s.now = b
-	err := s.raw.Write(s.write)
-	s.now = nil
+	n, err := s.out.make(s.raw.Write, b)
 	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return false, nil
 	case err != nil:
 		return false, err
-	case errors.Is(s.err, syscall.EAGAIN):
-		return false, nil
-	case s.err != nil:
-		return false, s.err
-	case s.wrote < len(b): // cannot be; and what was written must not be written again
+	case n < len(b): // cannot be; and what was written must not be written again
 		return false, errors.Join(io.ErrShortWrite, s.Close())
 	}
 	return true, nil

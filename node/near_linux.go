@@ -26,10 +26,13 @@ func hostOfNodes(mesh [16]byte) (host [16]byte, err error) {
 	return host, nil
 }
 
-// writeNow writes to a socket that does not block.
-func writeNow(fd uintptr, b []byte) (n int, err error) {
+// writeNow writes to a socket that does not block, readNow reads from one.
+func writeNow(fd uintptr, b []byte) (int, error) { return uninterrupted(unix.Write, fd, b) }
+func readNow(fd uintptr, b []byte) (int, error)  { return uninterrupted(unix.Read, fd, b) }
+
+func uninterrupted(call func(fd int, b []byte) (int, error), fd uintptr, b []byte) (n int, err error) {
 	for {
-		if n, err = unix.Write(int(fd), b); !errors.Is(err, unix.EINTR) {
+		if n, err = call(int(fd), b); !errors.Is(err, unix.EINTR) {
 			return n, err
 		}
 	}

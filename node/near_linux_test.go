@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,14 +106,45 @@ func TestMessagesToANodeOfTheSameHostGoThroughAUnixSocket(t *testing.T) {
 	}
 }
 
-func TestANodeThatIsUDPOnlyHasNoDoorAndSeeksNone(t *testing.T) {
-	mesh := newMesh(t)
-	a := open(t, mesh, "a")
-	b, err := node.Open(t.Context(), node.Config{Name: "b", MeshPEM: mesh, Listen: "127.0.0.1:0", NoMDNS: true, UDPOnly: true, Peers: []string{a.Addr().String()}})
+// Polled or not, by way of a door or not, the same comes.
+func TestNodesThatPollHearTheSame(t *testing.T) {
+	for _, udp := range []bool{false, true} {
+		mesh := newMesh(t)
+		a := openWith(t, node.Config{Name: "a", MeshPEM: mesh, Poll: time.Millisecond, UDPOnly: udp})
+		b := openWith(t, node.Config{Name: "b", MeshPEM: mesh, Poll: 10 * time.Millisecond, UDPOnly: udp, Peers: []string{a.Addr().String()}})
+		awaitLink(t, a, b)
+		send, receive := pipeOf(t, a, b)
+		if n := carries(t, a, b, send, receive); n < sentByCarries == udp {
+			t.Errorf("udp %t: %d bytes went over QUIC", udp, n)
+		}
+	}
+	for _, poll := range []time.Duration{-1, 11 * time.Millisecond} {
+		if _, err := node.Open(t.Context(), node.Config{MeshPEM: newMesh(t), NoMDNS: true, Poll: poll}); err == nil || !strings.Contains(err.Error(), "Poll of") {
+			t.Errorf("Poll of %v: %v", poll, err)
+		}
+	}
+}
+
+// openWith opens a node on loopback.
+func openWith(t *testing.T, cfg node.Config) *node.Node {
+	t.Helper()
+	cfg.Listen, cfg.NoMDNS = "127.0.0.1:0", true
+	n, err := node.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Errorf("close %s: %v", cfg.Name, err)
+		}
+	})
+	return n
+}
+
+func TestANodeThatIsUDPOnlyHasNoDoorAndSeeksNone(t *testing.T) {
+	mesh := newMesh(t)
+	a := open(t, mesh, "a")
+	b := openWith(t, node.Config{Name: "b", MeshPEM: mesh, UDPOnly: true, Peers: []string{a.Addr().String()}})
 	awaitLink(t, a, b)
 	for _, pair := range [][2]*node.Node{{a, b}, {b, a}} {
 		send, receive := pipeOf(t, pair[0], pair[1])
@@ -247,7 +279,9 @@ func TestAPeerOfThisHostThatIsKilledIsMissedAtOnce(t *testing.T) {
 
 var _ socket.Conn = (*node.NearStream)(nil)
 
-func TestAUnixSocketTakesAllAtOnceOrNothing(t *testing.T) {
+// nearPair returns the two ends of a stream, the first polled for so long.
+func nearPair(t *testing.T, poll time.Duration) (*node.NearStream, *net.UnixConn) {
+	t.Helper()
 	ln, err := net.ListenUnix("unix", node.DoorAddr([16]byte{3}))
 	if err != nil {
 		t.Fatal(err)
@@ -257,16 +291,49 @@ func TestAUnixSocketTakesAllAtOnceOrNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	far, err := ln.Accept()
+	far, err := ln.AcceptUnix()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer far.Close()
-	s, err := node.NewNearStream(near)
+	s, err := node.NewNearStream(near, poll)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { _, _ = s.Close(), far.Close() }) // a test may have closed them
+	return s, far
+}
+
+func TestAPolledStreamReadsAsAnyOther(t *testing.T) {
+	for _, poll := range []time.Duration{0, time.Microsecond, time.Hour} { // asleep before it comes, or awake
+		s, far := nearPair(t, poll)
+		go func() {
+			for i := range 100 {
+				time.Sleep(10 * time.Microsecond) // or all of it is there before the first look
+				if _, err := far.Write([]byte{byte(i)}); err != nil {
+					t.Error(err)
+				}
+			}
+			far.Close()
+		}()
+		got, err := io.ReadAll(s)
+		if err != nil || len(got) != 100 || got[99] != 99 {
+			t.Errorf("poll %v: % x, %v", poll, got, err)
+		}
+		s, _ = nearPair(t, poll)
+		ended := make(chan error)
+		go func() {
+			_, err := s.Read(make([]byte, 1))
+			ended <- err
+		}()
+		s.Close()
+		if err := <-ended; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("poll %v: closed while it was read: %v", poll, err)
+		}
+	}
+}
+
+func TestAUnixSocketTakesAllAtOnceOrNothing(t *testing.T) {
+	s, far := nearPair(t, 0)
 	var written []byte
 	refused := 0
 	for i := 0; refused < 100; i++ {

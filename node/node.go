@@ -229,7 +229,7 @@ func (n *Node) bind(key identity.Key) error {
 		if err != nil {
 			return fmt.Errorf("node: %w", err)
 		}
-		n.conn = readTrains(conn)
+		n.conn = readTrains(conn, n.cfg.Poll)
 		if !n.cfg.UDPOnly {
 			if n.door, err = openDoor(n.mesh); err != nil {
 				n.log.Debug("no door for peers on this host", "err", err)

@@ -2,7 +2,9 @@ package node
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -13,7 +15,7 @@ import (
 
 // readTrains makes a UDP socket one that reads many packets with one system call, where
 // the kernel can do that (Linux 5.0). The socket is the result's from then on.
-func readTrains(c *net.UDPConn) net.PacketConn {
+func readTrains(c *net.UDPConn, poll time.Duration) net.PacketConn {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return c
@@ -23,7 +25,7 @@ func readTrains(c *net.UDPConn) net.PacketConn {
 	if err != nil || refused != nil {
 		return c
 	}
-	return newTrainConn(c, ipv4.NewPacketConn(c))
+	return newTrainConn(c, ipv4.NewPacketConn(c), poll)
 }
 
 // trainConn is a UDP socket with UDP_GRO, see udp(7): what one sender sent in one go the
@@ -39,6 +41,7 @@ type trainConn struct {
 	allButReading
 	batches batchReader
 	trains  [trainsAtOnce]ipv4.Message
+	poll    time.Duration
 
 	read []ipv4.Message // trains that were read and are not all handed out
 	rest []byte         // what is left of the first of them
@@ -73,8 +76,8 @@ type batchReader interface {
 
 var _ quic.OOBCapablePacketConn = (*trainConn)(nil)
 
-func newTrainConn(c allButReading, r batchReader) *trainConn {
-	t := &trainConn{allButReading: c, batches: r}
+func newTrainConn(c allButReading, r batchReader, poll time.Duration) *trainConn {
+	t := &trainConn{allButReading: c, batches: r, poll: poll}
 	for i := range t.trains {
 		t.trains[i].Buffers, t.trains[i].OOB = [][]byte{make([]byte, trainBytes)}, make([]byte, trainControl)
 	}
@@ -85,7 +88,7 @@ func newTrainConn(c allButReading, r batchReader) *trainConn {
 // there is none. As with a plain socket, what does not fit a buffer is cut off.
 func (t *trainConn) ReadBatch(ms []ipv4.Message, flags int) (n int, err error) {
 	for len(t.read) == 0 {
-		if n, err = t.batches.ReadBatch(t.trains[:], flags); err != nil {
+		if n, err = t.readOn(flags); err != nil {
 			return 0, err
 		}
 		t.read = t.trains[:n]
@@ -104,6 +107,19 @@ func (t *trainConn) ReadBatch(ms []ipv4.Message, flags int) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// readOn reads trains, and looks for them for Config.Poll before it sleeps.
+func (t *trainConn) readOn(flags int) (int, error) {
+	if t.poll > 0 && flags&unix.MSG_DONTWAIT == 0 {
+		for began := time.Now(); time.Since(began) < t.poll; runtime.Gosched() {
+			n, err := t.batches.ReadBatch(t.trains[:], flags|unix.MSG_DONTWAIT)
+			if !errors.Is(err, unix.EAGAIN) {
+				return n, err
+			}
+		}
+	}
+	return t.batches.ReadBatch(t.trains[:], flags)
 }
 
 // enter begins the next train, if there is one.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
@@ -163,18 +164,55 @@ func TestTrainsAreTakenApartPacketByPacket(t *testing.T) {
 		fmt.Sprintf("eeee  %v", b), fmt.Sprintf("ffff  %v", b), fmt.Sprintf("a packet  %v", a), fmt.Sprintf("gg  %v", b),
 	}
 	for _, atOnce := range []int{1, 2, 3, 8} {
-		got, err := readAll(t, newTrainConn(nil, &kernel{slices.Clone(trains), over}), atOnce)
+		got, err := readAll(t, newTrainConn(nil, &kernel{slices.Clone(trains), over}, 0), atOnce)
 		if !errors.Is(err, over) || !slices.Equal(got, want) {
 			t.Errorf("%d at a time: %v, ended with %v\n got %s\nwant %s", atOnce, err == over, err, strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 		}
 	}
 }
 
+// reluctant has nothing for who does not wait, for so many times.
+type reluctant struct {
+	kernel
+	times, waits, asked int
+}
+
+func (r *reluctant) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
+	if r.asked++; flags&unix.MSG_DONTWAIT == 0 {
+		r.waits++
+	} else if r.asked <= r.times {
+		return 0, unix.EAGAIN
+	}
+	return r.kernel.ReadBatch(ms, 0)
+}
+
+func TestAPolledSocketIsLookedAtAgainBeforeItIsWaitedFor(t *testing.T) {
+	for _, c := range []struct {
+		poll         time.Duration
+		times, waits int
+	}{
+		{time.Hour, 3, 0}, // it is there in time
+		{time.Nanosecond, 1 << 30, 1},
+		{0, 0, 1},
+	} {
+		k := &reluctant{kernel: kernel{[][]train{{{"a", nil, nil}}}, nil}, times: c.times}
+		ms := []ipv4.Message{{Buffers: [][]byte{make([]byte, 8)}}}
+		if n, err := newTrainConn(nil, k, c.poll).ReadBatch(ms, 0); n != 1 || err != nil || ms[0].N != 1 || k.waits != c.waits {
+			t.Errorf("poll %v: %d packets, %v, waited for %d times; want 1 packet and %d", c.poll, n, err, k.waits, c.waits)
+		}
+	}
+	k := &reluctant{kernel: kernel{nil, net.ErrClosed}, times: 3}
+	if _, err := newTrainConn(nil, k, time.Hour).ReadBatch(make([]ipv4.Message, 1), 0); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a socket that closes while it is polled: %v", err)
+	}
+}
+
 // A socket of this machine: what is sent in one go arrives packet by packet, whether or
 // not its kernel makes a train of it.
 func TestWhatIsSentInOneGoArrivesPacketByPacket(t *testing.T) {
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
+	for i, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
 		t.Run(address, func(t *testing.T) {
+			poll := time.Duration(i) * time.Millisecond
 			addr, err := net.ResolveUDPAddr("udp", address)
 			if err != nil {
 				t.Fatal(err)
@@ -183,7 +221,7 @@ func TestWhatIsSentInOneGoArrivesPacketByPacket(t *testing.T) {
 			if err != nil {
 				t.Skip(err) // no IPv6 here
 			}
-			conn := readTrains(udp)
+			conn := readTrains(udp, poll)
 			defer conn.Close()
 			to := conn.LocalAddr().(*net.UDPAddr)
 			if to.IP.IsUnspecified() {
@@ -219,14 +257,14 @@ func TestAClosedSocketReadsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := readTrains(udp)
+	conn := readTrains(udp, 0)
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, from, err := conn.ReadFrom(nil); !errors.Is(err, net.ErrClosed) || from != nil {
 		t.Errorf("from %v, %v", from, err)
 	}
-	if c := readTrains(udp); c != net.PacketConn(udp) {
+	if c := readTrains(udp, 0); c != net.PacketConn(udp) {
 		t.Errorf("a socket that cannot be asked became %T", c)
 	}
 }
@@ -237,7 +275,7 @@ func TestAClosedSocketReadsNothing(t *testing.T) {
 func BenchmarkReadBatch(b *testing.B) {
 	for name, open := range map[string]func(*net.UDPConn) net.PacketConn{
 		"plain":  func(c *net.UDPConn) net.PacketConn { return c },
-		"trains": readTrains,
+		"trains": func(c *net.UDPConn) net.PacketConn { return readTrains(c, 0) },
 	} {
 		for _, packets := range []int{1, 14} {
 			b.Run(fmt.Sprintf("%s/%d", name, packets), func(b *testing.B) { readBatches(b, open, packets) })

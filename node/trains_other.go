@@ -2,7 +2,11 @@
 
 package node
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
-// readTrains leaves the socket as it is: no other system hands over packets in trains.
-func readTrains(c *net.UDPConn) net.PacketConn { return c }
+// readTrains leaves the socket as it is: no other system hands over packets in trains, and
+// it is not polled.
+func readTrains(c *net.UDPConn, _ time.Duration) net.PacketConn { return c }

@@ -53,17 +53,18 @@ const benchName = "bench"
 
 // benchRole says what a child is to be.
 type benchRole struct {
-	Role        string   `json:"role"`
-	Mesh        string   `json:"mesh,omitempty"` // the credential of a mesh made for this run
-	Size        int      `json:"size"`           // bytes of a message
-	Nodes       int      `json:"nodes,omitempty"`
-	Concurrency int      `json:"concurrency,omitempty"`
-	Dir         string   `json:"dir,omitempty"`          // of durable: its own; of files: where to make one
-	SpoolKey    string   `json:"spool_key,omitempty"`    // of durable: its key file
-	PlainSocket bool     `json:"plain_socket,omitempty"` // a node's packets come one by one
-	UDPOnly     bool     `json:"udp_only,omitempty"`     // nodes do not meet at a Unix socket
-	To          []string `json:"to,omitempty"`           // of senders: the addresses of receivers
-	Profile     string   `json:"profile,omitempty"`      // where to leave a CPU profile; empty: none
+	Role        string        `json:"role"`
+	Mesh        string        `json:"mesh,omitempty"` // the credential of a mesh made for this run
+	Size        int           `json:"size"`           // bytes of a message
+	Nodes       int           `json:"nodes,omitempty"`
+	Concurrency int           `json:"concurrency,omitempty"`
+	Dir         string        `json:"dir,omitempty"`          // of durable: its own; of files: where to make one
+	SpoolKey    string        `json:"spool_key,omitempty"`    // of durable: its key file
+	PlainSocket bool          `json:"plain_socket,omitempty"` // a node's packets come one by one
+	UDPOnly     bool          `json:"udp_only,omitempty"`     // nodes do not meet at a Unix socket
+	Poll        time.Duration `json:"poll,omitempty"`         // of nodes
+	To          []string      `json:"to,omitempty"`           // of senders: the addresses of receivers
+	Profile     string        `json:"profile,omitempty"`      // where to leave a CPU profile; empty: none
 }
 
 // What a child may be told to do.

@@ -45,7 +45,7 @@ func (r benchRole) openReceiver(ctx context.Context) (benchSide, error) {
 // openNode opens a node on loopback that knows whom to dial.
 func (r benchRole) openNode(ctx context.Context, name string) (*node.Node, error) {
 	c := node.Config{Name: name, Namespace: benchName, MeshPEM: []byte(r.Mesh), Listen: "127.0.0.1:0", NoMDNS: true,
-		UDPOnly: r.UDPOnly, Peers: r.To, Dir: r.Dir, SpoolKeyFile: r.SpoolKey, MaxMessage: max(r.Size, node.DefaultMaxMessage)}
+		UDPOnly: r.UDPOnly, Poll: r.Poll, Peers: r.To, Dir: r.Dir, SpoolKeyFile: r.SpoolKey, MaxMessage: max(r.Size, node.DefaultMaxMessage)}
 	if r.PlainSocket {
 		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {

@@ -40,6 +40,7 @@ type benchPlan struct {
 	reference   bool
 	plainSocket bool
 	udpOnly     bool
+	poll        time.Duration
 	spoolKey    string // key file of durable; empty: not encrypted
 	profile     string // a directory for CPU profiles; empty: none are made
 	dir         string // of durable: where directories are made; empty: the system's for temporary files
@@ -99,7 +100,9 @@ func (p *benchPlan) lineUp(dir string) []*contender {
 	receivers := map[string]string{workPush: rolePull, workPub: roleSub, workReq: roleRep, workDurable: rolePull}
 	own := &contender{name: progPeermesh, sender: benchRole{Role: p.workload, Size: p.size, Concurrency: p.concurrency},
 		receiver: benchRole{Role: receivers[p.workload], Size: p.size, Nodes: p.subscribers}}
-	own.sender.UDPOnly, own.receiver.UDPOnly = p.udpOnly, p.udpOnly
+	for _, r := range []*benchRole{&own.sender, &own.receiver} {
+		r.UDPOnly, r.Poll = p.udpOnly, p.poll
+	}
 	memory, plain := *own, *own
 	plain.name, plain.sender.PlainSocket, plain.receiver.PlainSocket = progPlainSocket, true, true
 	all := []*contender{own}

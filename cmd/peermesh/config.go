@@ -28,6 +28,7 @@ type fileSettings struct {
 	Peer      []string `yaml:"peer"`
 	NoMDNS    *bool    `yaml:"no-mdns"`
 	UDPOnly   *bool    `yaml:"udp-only"`
+	Poll      *string  `yaml:"poll"`
 	Timeout   *string  `yaml:"timeout"`
 	JSON      *bool    `yaml:"json"`
 	Quiet     *bool    `yaml:"quiet"`
@@ -90,7 +91,7 @@ func parseConfig(data []byte) (map[string][]string, error) {
 	}
 	values := map[string][]string{"peer": s.Peer, "role": s.Role}
 	for name, v := range map[string]*string{"dir": s.Dir, "spool-key-file": s.SpoolKey, "mesh": s.Mesh, "policy": s.Policy, "name": s.Name, "namespace": s.Namespace,
-		"listen": s.Listen, "timeout": s.Timeout, "log-level": s.LogLevel} {
+		"listen": s.Listen, "poll": s.Poll, "timeout": s.Timeout, "log-level": s.LogLevel} {
 		if v != nil {
 			values[name] = []string{*v}
 		}

@@ -31,6 +31,7 @@ type global struct {
 	peers     []string
 	noMDNS    bool
 	udpOnly   bool
+	poll      time.Duration
 	timeout   time.Duration
 	json      bool
 	quiet     bool
@@ -54,6 +55,7 @@ func (g *global) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&g.peers, "peer", nil, "`host:port` of a peer; repeat for several")
 	f.BoolVar(&g.noMDNS, "no-mdns", false, "neither look for peers on the local network nor be found there")
 	f.BoolVar(&g.udpOnly, "udp-only", false, "talk UDP to nodes on this host, too, instead of meeting them at a Unix socket")
+	f.DurationVar(&g.poll, "poll", 0, "how long to look for more before sleeping, after something came: shorter round trips for CPU time, like 100us")
 	f.DurationVar(&g.timeout, "timeout", 0, "bound on the whole run, like 30s (default: none; 3s to look around)")
 	f.BoolVar(&g.json, "json", false, "print events as JSON, one object a line")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "print nothing on stderr but errors")
