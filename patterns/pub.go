@@ -312,7 +312,8 @@ func (p *Pub) newView(who socket.Who) *view {
 	v := &view{who: who, first: p.next}
 	cfg := p.outboxConfig()
 	cfg.Level = min(cfg.Level, socket.Memory)
-	cfg.OnSettled = func(st ledger.Settlement) { p.settled(st, v.sub()) }
+	name := v.sub()
+	cfg.OnSettled = func(st ledger.Settlement) { p.settled(st, name) }
 	cfg.OnPatterns = func(_ uint64, texts []string) (uint64, error) {
 		first := p.next
 		return first, p.subscribe(v, texts)
