@@ -93,6 +93,14 @@ var attachedAtSender = []mutant{
 
 // Packets that the kernel hands over in trains.
 var reading = []mutant{
+	{"whoever knocks at the door comes in", "bad input", "node/near.go",
+		"	return d.links[ticket]\n", "	for _, l := range d.links {\n		return l\n	}\n	return nil\n", "node", "TestWhoHasNoTicketIsShutOut"},
+	{"whoever is at the door is the peer", "bad input", "node/near.go",
+		"l.greeted.Ticket[:]) != 1 {", "l.greeted.Ticket[:]) == 2 {", "node", "TestSomebodyElseAtTheDoorLearnsNothing"},
+	{"a door that leads nowhere ends the link", "cause 8", "node/near.go",
+		"		case l.reached.Load() && errors.Is(", "		case errors.Is(", "node", "TestADoorThatLeadsNowhereCostsNothing"},
+	{"a polled socket is not waited for", "cause 8", "node/trains_linux.go",
+		"time.Since(began) < t.poll; runtime", "time.Since(began) < time.Hour; runtime", "node", "TestAPolledSocketIsLookedAtAgainBeforeItIsWaitedFor"},
 	{"the kernel's word on the size of packets is always taken", "bad input", "node/trains_linux.go",
 		"told > 0 && told < train {", "true {", "node", "TestTheSizeOfATrainsPacketsIsBelievedOnlyIfItMakesSense"},
 	{"what is damaged is handed on", "bad input", "node/trains_linux.go",
