@@ -145,7 +145,7 @@ func (l *link) asks(ctx context.Context, what, about string, take func([]byte) b
 	if err != nil {
 		return l.because(ctx, err)
 	}
-	c := &stream{Stream: st}
+	c := &stream{Stream: st, conn: l.conn}
 	defer c.Close()
 	release := context.AfterFunc(ctx, func() { c.Close() })
 	defer release()

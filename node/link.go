@@ -644,7 +644,7 @@ func (l *link) acceptStreams() {
 		}
 		l.n.wg.Go(func() {
 			defer l.ended()
-			l.n.serve(l.ctx, l.peer, l, &stream{Stream: st})
+			l.n.serve(l.ctx, l.peer, l, &stream{Stream: st, conn: l.conn})
 		})
 	}
 }

@@ -179,7 +179,7 @@ func (l *link) openStream(ctx context.Context) (socket.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stream{Stream: st}, nil
+	return &stream{Stream: st, conn: l.conn}, nil
 }
 
 // knock opens a stream at the peer's door.

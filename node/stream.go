@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 )
@@ -10,12 +11,16 @@ import (
 // stream makes a QUIC stream a socket.Conn.
 type stream struct {
 	*quic.Stream
+	conn     *quic.Conn
 	finished atomic.Bool
 }
 
 // tryMost is what fits a packet with room to spare: quic-go takes more at once too, but
 // slower.
 const tryMost = 1024
+
+// RTT is how long a round trip takes, as QUIC has measured it.
+func (s *stream) RTT() time.Duration { return s.conn.ConnectionStats().SmoothedRTT }
 
 // TryWrite takes all of b at once or nothing, and never blocks.
 func (s *stream) TryWrite(b []byte) (bool, error) {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // Conn is the byte stream below a pipe: a QUIC stream, or memory. Read and Write
@@ -12,7 +13,8 @@ import (
 // what was written before CloseWrite.
 //
 // A Conn may have TryWrite too: it takes all of b at once, or nothing and reports
-// false, and never blocks. It may be called while nobody writes.
+// false, and never blocks. It may be called while nobody writes. With RTT, how long a
+// round trip takes, a receiver lets those who are far away have more on its way.
 type Conn interface {
 	io.ReadWriteCloser
 	CloseWrite() error
@@ -21,6 +23,11 @@ type Conn interface {
 // tryWriter is a Conn that has TryWrite.
 type tryWriter interface {
 	TryWrite(b []byte) (bool, error)
+}
+
+// distant is a Conn that knows how long a round trip to its other end takes.
+type distant interface {
+	RTT() time.Duration
 }
 
 // duplexBuffer bounds what one end of Duplex has written and the other has not

@@ -600,9 +600,20 @@ func (b *Inbox) Serve(ctx context.Context, peer Peer, a wire.Attach, c Conn) err
 		}
 	}
 	e.pipe.conn = c
+	b.measure(e.st, c)
 	err := e.pipe.run(ctx)
 	b.detach(e)
 	return err
+}
+
+// measure has a stream's window follow the distance of its sender, if c knows it.
+func (b *Inbox) measure(st *stream, c Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st.window.rtt = nil
+	if d, ok := c.(distant); ok {
+		st.window.rtt = d.RTT
+	}
 }
 
 // attach compares the ATTACH with what is remembered and fences older pipes.

@@ -117,14 +117,15 @@ type streamKey struct {
 }
 
 // window decides how much a sender may have here unanswered: prefetch. It grows for
-// fast handlers, so that a window is about 50 ms of work, and shrinks for slow ones,
-// so that work stays where others can take it.
+// fast handlers, so that a window is about 50 ms of work and what is on its way
+// meanwhile, and shrinks for slow ones, so that work stays where others can take it.
 type window struct {
 	fixed    bool
 	messages int
 	bytes    int
 	passed   int // messages answered since mark
 	mark     time.Time
+	rtt      func() time.Duration // of the pipe; nil: next to nothing
 }
 
 const (
@@ -162,7 +163,11 @@ func (w *window) answered(n int, now func() time.Time) {
 		return
 	}
 	t := now()
-	switch took := t.Sub(w.mark); {
+	took := t.Sub(w.mark)
+	if w.rtt != nil {
+		took -= 2 * w.rtt() // a sender that waits for room passes one window each round trip, and a bit
+	}
+	switch {
 	case took < windowFast:
 		w.messages = min(2*w.messages, maxPrefetch)
 	case took > windowSlow:

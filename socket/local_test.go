@@ -84,6 +84,26 @@ func TestTheWindowFollowsTheHandlersSpeed(t *testing.T) {
 	equal(t, "at its floor", w.messages, DefaultPrefetch)
 }
 
+func TestTheWindowOfADistantSenderHasRoomForWhatIsOnItsWay(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	now := time.Unix(0, 0)
+	w := newWindow(0, 0)
+	w.rtt = func() time.Duration { return rtt }
+	pass := func(took time.Duration) {
+		now = now.Add(took)
+		for range w.messages {
+			w.answered(1, func() time.Time { return now })
+		}
+	}
+	pass(0)
+	pass(2*rtt + windowFast - 1) // it waits for room, and the handlers for it
+	equal(t, "one window each round trip", w.messages, 2*DefaultPrefetch)
+	pass(2*rtt + windowSlow)
+	equal(t, "after handlers neither fast nor slow", w.messages, 2*DefaultPrefetch)
+	pass(2*rtt + windowSlow + 1)
+	equal(t, "after slow handlers", w.messages, DefaultPrefetch)
+}
+
 func TestAFixedWindowStaysAndAlwaysFitsOneRecord(t *testing.T) {
 	w := newWindow(3, 1)
 	for range 1000 {
