@@ -93,9 +93,9 @@ var attachedAtSender = []mutant{
 
 // Packets that the kernel hands over in trains.
 var reading = []mutant{
-	{"a window knows no distance", "flow", "socket/local.go",
+	{"a window knows no distance", "cause 8", "socket/local.go",
 		"took -= 2 * w.rtt()", "took -= 0 * w.rtt()", "node/meshtest", "TestManyMessagesGoAFarWayInAFewRoundTrips"},
-	{"a stream knows no distance", "flow", "socket/inbox.go",
+	{"a stream knows no distance", "cause 8", "socket/inbox.go",
 		"		st.window.rtt = d.RTT\n", "		st.window.rtt = func() time.Duration { return 0 * d.RTT() }\n", "node/meshtest", "TestManyMessagesGoAFarWayInAFewRoundTrips"},
 	{"whoever knocks at the door comes in", "bad input", "node/near.go",
 		"	return d.links[ticket]\n", "	for _, l := range d.links {\n		return l\n	}\n	return nil\n", "node", "TestWhoHasNoTicketIsShutOut"},
