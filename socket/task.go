@@ -59,8 +59,9 @@ func (t *task) leave() {
 // cancelTasks tells the handlers of messages that match and were not answered that nobody
 // waits for them. The inbox's mutex must be held.
 func (st *stream) cancelTasks(cause error, match func(*Message) bool) {
+	st.collect()
 	for t := st.tasks; t != nil; t = t.next {
-		if t.m.state == msgBegun && match(t.m) {
+		if !t.m.over() && match(t.m) {
 			t.end(cause)
 		}
 	}
@@ -121,7 +122,7 @@ func (t *task) Value(key any) any { return t.ask().Value(key) }
 func (b *Inbox) Run(ctx context.Context, m *Message, timeout time.Duration, handle func(context.Context) error) error {
 	t := &task{parent: ctx}
 	b.mu.Lock()
-	if m.state == msgBegun {
+	if !m.over() {
 		t.enter(m)
 	}
 	b.mu.Unlock()
