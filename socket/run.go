@@ -22,8 +22,8 @@ import (
 // of the pipe is due, which collects it.
 
 const (
-	// cutSize is how many messages are cut at once, at most: as many as a slab has bits for, with room to spare.
-	cutSize = 32
+	// cutSize is how many messages are cut at once, at most: a slab has bits for one more.
+	cutSize = 62
 	// handTime is how long what is cut may take to be begun: if it took longer, one is cut the next time.
 	handTime = time.Millisecond
 	// handMargin is how long leases must last for more than one to be cut: until the pipe looks again.
@@ -144,7 +144,7 @@ func (s *slab) open() {
 	st := s.in
 	step, stepBytes := st.window.steps()
 	if st.cur == nil || st.level == BestEffort || st.durable() || st.box.cfg.OnDone != nil ||
-		step < cutSize || stepBytes < uint64(s.bytes) || s.settled == s.full() {
+		step < uint64(len(s.ms)) || stepBytes < uint64(s.bytes) || s.settled == s.full() {
 		return
 	}
 	s.acks.Or(slabOpen)
@@ -205,7 +205,8 @@ func (b *Inbox) inHand() []Message {
 // deal begins the first message of the run at the front of the queue, and puts those behind it into the hand that will
 // be taken at once. b.mu must be held.
 func (b *Inbox) deal(r *run, now time.Duration) *Message {
-	n := min(b.pace(now), r.n)
+	step, _ := r.in.window.steps()
+	n := min(b.pace(now), r.n, max(int(step), 1))
 	if r.in.cur == nil || now > r.in.until-handMargin {
 		n = 1
 	}
