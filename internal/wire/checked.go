@@ -6,15 +6,14 @@ import "encoding/binary"
 // returns the record's body and what follows the record.
 func NextChecked(b []byte) (body, rest []byte) {
 	n, w := binary.Uvarint(b)
-	end := w + 4 + int(n)
-	at := w + 4
+	at, end := w+4, w+4+int(n)
 	_, w = binary.Uvarint(b[at:])
 	if b[at+w] == 0 { // no optional field, as is usual
 		return b[at+w+1 : end : end], b[end:]
 	}
-	r, rest, err := NextRecord(b)
+	r, err := parseRecord(b[at:end:end])
 	if err != nil {
 		panic("wire: NextChecked of what was not checked: " + err.Error())
 	}
-	return r.Body, rest
+	return r.Body, b[end:]
 }
