@@ -429,15 +429,29 @@ func (b *Inbox) ack(m *Message) error {
 }
 
 // ackAll acks messages of this inbox in order. It returns the first error, and goes on after it.
-func (b *Inbox) ackAll(ms []*Message) (first error) {
-	var told []*Message // for OnDone
-	var last *in        // whose sender is to be told
+func (b *Inbox) ackAll(ms []*Message) error {
 	b.mu.Lock()
-	for i, m := range ms {
+	turn, told, err := b.acked(ms)
+	b.mu.Unlock()
+	b.tell(turn, told)
+	return err
+}
+
+// tell ends acked, without the lock.
+func (b *Inbox) tell(turn Turn, told []*Message) {
+	turn.Take()
+	for _, m := range told {
+		b.cfg.OnDone(m)
+	}
+}
+
+// acked is ackAll but for what is done without the lock: tell. b.mu must be held.
+func (b *Inbox) acked(ms []*Message) (turn Turn, told []*Message, first error) {
+	var last *in // whose sender is to be told
+	for _, m := range ms {
 		collected := 0
 		if s := m.slab; s != nil {
-			if i+1 < len(ms) && ms[i+1].slab == s && s.acks.Load()&slabOpen != 0 {
-				s.acks.Or(s.bit(m.seq)) // for the next to collect
+			if s.ack(m.seq) {
 				continue
 			}
 			collected = s.collect()
@@ -462,16 +476,10 @@ func (b *Inbox) ackAll(ms []*Message) (first error) {
 			last = c
 		}
 	}
-	var turn Turn
 	if last != nil {
 		turn = last.answered()
 	}
-	b.mu.Unlock()
-	turn.Take()
-	for _, m := range told {
-		b.cfg.OnDone(m)
-	}
-	return first
+	return turn, told, first
 }
 
 // handled answers m "done", and reports whether that is final: at level durable it is once the journal has it. b.mu must be

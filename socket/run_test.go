@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +109,60 @@ func TestOfARowOnlyWhatIsNotHereIsTaken(t *testing.T) {
 		takes(t, b, 15, 17)
 		none(t, b)
 		equal(t, "duplicates", b.Stats().Duplicates, 5)
+	})
+}
+
+func TestARowEndsAtAHole(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newInbox(t, wire.Pull)
+		f, _ := newSource('s', wire.Push).attach(t, b)
+		var recs []wire.Record
+		for _, seq := range []uint64{1, 2, 3, 5, 6, 8, 11, 12} {
+			recs = append(recs, wire.Record{Delta: seq, Body: fmt.Append(nil, seq)})
+		}
+		f.say(dataOf(wire.Run{Attempt: 1}, recs...))
+		takes(t, b, 1, 3)
+		takes(t, b, 5, 6)
+		takes(t, b, 8, 8)
+		takes(t, b, 11, 12)
+	})
+}
+
+func TestAcksOfARowAtLevelDurableWaitForTheDisk(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		disk := &shelf{}
+		b := keeper(t, disk)
+		f, _ := durable('s').attach(t, b)
+		fullHand(t, b, f)
+		ms := takes(t, b, 34, 63)
+		f.hear()
+		disk.hold()
+		ack(t, ms...)
+		same(t, "done before it is on disk", told(t, f.hear(), wire.TypeDone, 0), []uint64(nil))
+		disk.release(nil)
+		same(t, "done when it is", told(t, f.hear(), wire.TypeDone, 0), seqsOf(34, 63))
+	})
+}
+
+func TestAWindowOfFewBytesHasNoOpenSlab(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newInbox(t, wire.Pull, func(c *InboxConfig) { c.PrefetchBytes = 1 }) // as much as a record takes
+		f, _ := newSource('s', wire.Push).attach(t, b)
+		recs := make([]wire.Record, 64)
+		for i := range recs {
+			recs[i] = wire.Record{Delta: uint64(i), Body: zeros[:3000]}
+		}
+		f.say(dataOf(wire.Run{Base: 1, Attempt: 1}, recs...))
+		for range 64 {
+			m, err := b.Recv(wait(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ack(t, m)
+			if s := m.slab; s != nil && s.bytes > minPrefetchBytes/8 {
+				equal(t, "open", s.acks.Load()&slabOpen, 0)
+			}
+		}
 	})
 }
 
@@ -356,13 +411,56 @@ func TestAFloodIsAnsweredOnceByManyAtATime(t *testing.T) {
 	same(t, "counts", []any{st.Delivered, st.Done, st.Nacked, st.Queued, st.Begun}, []any{n, n - n/1000, n / 1000, 0, 0})
 }
 
+func TestHandlersAnswerAFlood(t *testing.T) {
+	const n = 20_000
+	var failed, done sync.Map
+	b := newInbox(t, wire.Pull)
+	f := newFlood(t, b, 20)
+	f.say(n)
+	ctx, all := context.WithCancel(context.Background())
+	defer all()
+	var left atomic.Int64
+	left.Store(n)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			_ = b.Handle(ctx, 0, func(_ context.Context, m *Message) error { // ends with ctx
+				if left.Add(-1) == 0 {
+					all()
+				}
+				if m.Seq()%1000 == 7 {
+					failed.Store(m.Seq(), true)
+					return errors.New("bad")
+				}
+				if _, again := done.LoadOrStore(m.Seq(), true); again {
+					t.Errorf("message %d came twice", m.Seq())
+				}
+				return nil
+			})
+		})
+	}
+	wg.Wait()
+	st := b.Stats()
+	same(t, "counts", []any{st.Delivered, st.Done, st.Nacked, st.Queued, st.Begun}, []any{n, n - n/1000, n / 1000, 0, 0})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.streams {
+		equal(t, "handlers left", s.tasks == nil, true)
+	}
+}
+
 // What the receiver's side allocates: the Messages, which are their receiver's for good, dozens at a time; the arenas, which
 // their bodies lie in; and what goes with each frame.
 func TestAMessageInARowAllocatesNothingOfItsOwn(t *testing.T) {
 	const n = 50_000
 	b := newInbox(t, wire.Pull)
 	f := newFlood(t, b, 100)
-	per := testing.AllocsPerRun(3, func() {
+	demand := func(who string, rounds float64) {
+		if per := rounds / n; per > 0.1 {
+			t.Errorf("%s: %.3f allocations for each message, want 0.1 at most", who, per)
+		}
+	}
+	demand("Recv", testing.AllocsPerRun(3, func() {
 		f.say(n)
 		for range n {
 			m, err := b.Recv(context.Background())
@@ -373,8 +471,22 @@ func TestAMessageInARowAllocatesNothingOfItsOwn(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-	}) / n
-	if per > 0.1 {
-		t.Errorf("%.3f allocations for each message, want 0.1 at most", per)
-	}
+	}))
+	ctx, stop := context.WithCancel(context.Background())
+	ended, left, all := make(chan error, 1), n, make(chan struct{})
+	go func() {
+		ended <- b.Handle(ctx, 0, func(context.Context, *Message) error {
+			if left--; left == 0 {
+				left = n
+				all <- struct{}{}
+			}
+			return nil
+		})
+	}()
+	demand("Handle", testing.AllocsPerRun(3, func() {
+		f.say(n)
+		<-all
+	}))
+	stop()
+	<-ended
 }
