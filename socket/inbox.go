@@ -653,7 +653,6 @@ func (b *Inbox) attach(peer Peer, a wire.Attach) (e, old *in, err *Rejection) {
 		}
 		b.streams[key] = st
 	}
-	st.collect()
 	id, ferr := st.memory.Attach(a)
 	if ferr != nil {
 		return nil, nil, &Rejection{Code: identity.CodeSuperseded, Reason: ferr.Error()}
@@ -800,16 +799,13 @@ func (b *Inbox) Close() error {
 		b.mu.Unlock()
 		return nil
 	}
-	for _, st := range b.streams {
-		st.collect()
-	}
 	b.closed = true
 	close(b.done)
 	b.draining = true
 	b.giveBackAll()
 	b.flush()
 	for _, st := range b.streams {
-		st.cancelTasks(ErrClosed, all)
+		st.cancelTasks(ErrClosed, all) // and so no ack is taken without the lock any more
 	}
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)

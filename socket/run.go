@@ -139,11 +139,11 @@ func (s *slab) done(at, k int) {
 }
 
 // open lets s take acks without the lock, if there is somebody to collect them and the sender can wait for those. The
-// caller makes sure that the pipe fills soon. The inbox's mutex must be held.
+// caller, for whom an ack was final, makes sure that the pipe fills soon. The inbox's mutex must be held.
 func (s *slab) open() {
 	st := s.in
 	step, stepBytes := st.window.steps()
-	if st.cur == nil || st.level == BestEffort || st.durable() || st.box.cfg.OnDone != nil ||
+	if st.cur == nil || st.level == BestEffort || st.box.cfg.OnDone != nil ||
 		step < uint64(len(s.ms)) || stepBytes < uint64(s.bytes) || s.settled == s.full() {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -125,6 +126,19 @@ func TestARowEndsAtAHole(t *testing.T) {
 		takes(t, b, 5, 6)
 		takes(t, b, 8, 8)
 		takes(t, b, 11, 12)
+	})
+}
+
+func TestARowEndsAtWhatIsAboveTheLimit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newInbox(t, wire.Pull, func(c *InboxConfig) { c.Local.MaxMessage = 3 })
+		f, _ := newSource('s', wire.Push).attach(t, b)
+		f.say(row(998, 4))
+		takes(t, b, 998, 999)
+		none(t, b)
+		refused := told(t, f.hear(), wire.TypeNack, wire.NackHandler)
+		slices.Sort(refused)
+		same(t, "given back", refused, seqsOf(1000, 1001))
 	})
 }
 
