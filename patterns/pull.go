@@ -37,17 +37,5 @@ func (p *Pull) Messages(ctx context.Context) iter.Seq[*socket.Message] {
 // handler has returned, and tells which. A handler's context ends when ctx does, when
 // HandlerTimeout passes, or when the sender revokes the message.
 func (p *Pull) Handle(ctx context.Context, n int, handler func(context.Context, *socket.Message) error) error {
-	return p.handle(ctx, n, p.once(handler))
-}
-
-// once runs a handler and answers.
-func (r *receiver) once(handler func(context.Context, *socket.Message) error) func(context.Context, *socket.Message) {
-	return func(ctx context.Context, m *socket.Message) {
-		err := r.box.Run(ctx, m, r.set.timeout, func(ctx context.Context) error { return handler(ctx, m) })
-		if err != nil {
-			_ = m.Nack(err) // closed meanwhile: the message goes elsewhere without our word
-			return
-		}
-		_ = m.Ack() // likewise
-	}
+	return p.handle(ctx, n, handler)
 }

@@ -150,16 +150,8 @@ func (r *receiver) messages(ctx context.Context, after func(*socket.Message)) it
 }
 
 // handle runs n workers until ctx ends or the socket closes, and waits for them.
-func (r *receiver) handle(ctx context.Context, n int, work func(context.Context, *socket.Message)) error {
-	return workers(n, func() error {
-		for {
-			m, err := r.box.Recv(ctx)
-			if err != nil {
-				return err
-			}
-			work(ctx, m)
-		}
-	})
+func (r *receiver) handle(ctx context.Context, n int, handler func(context.Context, *socket.Message) error) error {
+	return workers(n, func() error { return r.box.Handle(ctx, r.set.timeout, handler) })
 }
 
 // workers runs n of them, waits for them, and returns what one of them says.

@@ -43,7 +43,7 @@ func (s *Sub) Messages(ctx context.Context) iter.Seq[*socket.Message] {
 // Handle runs handler for n messages at a time: nil is Ack, an error is Nack. With n
 // over 1 messages are begun in order but may overtake each other. See Pull.Handle.
 func (s *Sub) Handle(ctx context.Context, n int, handler func(context.Context, *socket.Message) error) error {
-	return s.handle(ctx, n, s.once(handler))
+	return s.handle(ctx, n, handler)
 }
 
 // Subscribe replaces the patterns, see Topics. Each publisher changes over at some

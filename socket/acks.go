@@ -149,7 +149,7 @@ func (st *stream) done(m *Message) {
 	st.kept.size -= len(m.Body)
 	st.memory.Done(m.edition, m.seq)
 	if st.cur != nil {
-		st.cur.markDone(m.edition, m.seq)
+		st.cur.markDone(m.edition, m.seq, m.seq)
 		st.cur.pipe.kick()
 	}
 }

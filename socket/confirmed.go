@@ -98,7 +98,8 @@ func (m *Message) Held() bool {
 	b := m.in.box
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return m.state == msgBegun && !b.closed && (m.in.level == BestEffort || b.clock() <= m.in.until && !m.in.doubtful.Contains(m.seq))
+	m.in.collect()
+	return !m.over() && !b.closed && (m.in.level == BestEffort || b.clock() <= m.in.until && !m.in.doubtful.Contains(m.seq))
 }
 
 // doubt: a new pipe is known to the sender. If the leases were over by then, what is begun may

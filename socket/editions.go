@@ -14,10 +14,10 @@ type editionSet struct {
 	seqs    ranges.Set
 }
 
-func (s *editionSets) add(edition, seq uint64) {
+func (s *editionSets) add(edition, from, to uint64) {
 	for i := len(s.sets) - 1; i >= 0; i-- {
 		if s.sets[i].edition == edition {
-			s.sets[i].seqs.Add(seq, seq)
+			s.sets[i].seqs.Add(from, to)
 			return
 		}
 	}
@@ -26,7 +26,7 @@ func (s *editionSets) add(edition, seq uint64) {
 	} else {
 		s.sets = append(s.sets, editionSet{edition: edition})
 	}
-	s.sets[len(s.sets)-1].seqs.Add(seq, seq)
+	s.sets[len(s.sets)-1].seqs.Add(from, to)
 }
 
 func (s *editionSets) empty() bool {

@@ -191,7 +191,7 @@ func FuzzReceiver(f *testing.F) {
 					t.Fatalf("%d bytes at once", len(out))
 				}
 			case 5:
-				if b.queue.len() > 0 {
+				if b.unbegunHere() > 0 {
 					if m, err := b.Recv(closed); err == nil {
 						begun = append(begun, m)
 						if err := b.Start(m); err != nil {
@@ -219,7 +219,8 @@ func FuzzReceiver(f *testing.F) {
 			}
 			disk.calls.Wait()
 			st := e.st
-			queued := b.queue.len() + b.stalled
+			stats := b.Stats()
+			queued := stats.Queued
 			switch {
 			case budget.free < 0 || budget.free > budget.total:
 				t.Fatalf("budget: %d of %d are free", budget.free, budget.total)
@@ -233,8 +234,8 @@ func FuzzReceiver(f *testing.F) {
 				t.Fatalf("%d wants and %d grants", len(e.wants), len(e.granted))
 			case len(st.replies) > int(st.memory.Unconfirmed()):
 				t.Fatalf("%d replies for %d marks", len(st.replies), st.memory.Unconfirmed())
-			case b.stats.Delivered != b.stats.Done+b.stats.Nacked+uint64(len(begun)):
-				t.Fatalf("%+v with %d begun", b.stats, len(begun))
+			case stats.Begun != len(begun) || stats.Delivered != stats.Done+stats.Nacked+uint64(len(begun)):
+				t.Fatalf("%+v with %d begun", stats, len(begun))
 			}
 		}
 		b.detach(e)

@@ -57,7 +57,8 @@ type in struct {
 
 	// Of the reading goroutine.
 	slab  []Message
-	batch []*Message
+	batch []item
+	run   run // not yet in the batch
 	topic string
 	large *assembly
 }
@@ -92,10 +93,10 @@ func (e *in) finished() bool {
 }
 
 // markDone: tell the sender. The inbox's mutex must be held.
-func (e *in) markDone(edition, seq uint64) { e.done.add(edition, seq) }
+func (e *in) markDone(edition, from, to uint64) { e.done.add(edition, from, to) }
 
 func (e *in) giveBack(edition, seq uint64, reason wire.NackReason) {
-	e.returned[reason].add(edition, seq)
+	e.returned[reason].add(edition, seq, seq)
 }
 
 func (e *in) queueReply(id requestID) { e.replies = append(e.replies, id) }
@@ -109,6 +110,8 @@ func (e *in) fill(dst []byte) ([]byte, bool) {
 		return dst, false // fenced: the newer pipe's owner aborts this one
 	}
 	now := b.clock()
+	e.st.collect()
+	b.reclaimLate(now)
 	if !e.greeted && e.st.awaitsRecord() {
 		return dst, false // kicked when it is there
 	}
@@ -257,7 +260,7 @@ func (e *in) creditUrgent(w wire.Credit) bool {
 // Otherwise the caller takes the turn. The inbox's mutex must be held.
 func (e *in) answered() Turn {
 	switch {
-	case e.box.queue.len() == 0 || e.creditUrgent(e.allowed()):
+	case e.box.unbegunHere() == 0 || e.creditUrgent(e.allowed()):
 		return Turn{e.pipe}
 	case e.pipe.nudged():
 	case e.box.clock()-e.toldAt >= nudgeDelay:
@@ -413,7 +416,7 @@ func (e *in) revoked(rs []ranges.Range) {
 	for _, m := range b.unbegun(st, func(m *Message) bool {
 		return m.edition == e.attach.EditionOf(m.seq) && set.Contains(m.seq)
 	}) {
-		m.state = msgSettled
+		m.settle()
 		st.letGo(m)
 		b.release(m)
 		e.pipe.kick() // there is room
@@ -505,10 +508,10 @@ func (e *in) data(payload []byte) error {
 	e.box.mu.Lock()
 	room := e.announced.Messages - e.received.Messages
 	e.box.mu.Unlock()
-	e.batch, e.slab = e.batch[:0], nil
+	e.batch, e.slab, e.run.n = e.batch[:0], nil, 0
 	d := e.delivery(run)
-	for len(records) > 0 {
-		if uint64(len(e.batch)) == room {
+	for n := uint64(0); len(records) > 0; n++ {
+		if n == room {
 			return fmt.Errorf("%w: more than %d messages", errWindow, room)
 		}
 		r, rest, err := wire.NextRecord(records)
@@ -516,15 +519,64 @@ func (e *in) data(payload []byte) error {
 			return err
 		}
 		size := len(records) - len(rest)
-		m, err := e.message(d, run.Base, &r, 1+len(rest)/size)
-		if err != nil {
-			return err
+		if !e.continues(d, run.Base, &r, records, size) {
+			m, err := e.message(d, run.Base, &r, 1+len(rest)/size)
+			if err != nil {
+				return err
+			}
+			m.size = int32(size) // of a frame
+			e.batch = append(e.batch, item{m: m})
 		}
-		m.size = int32(size) // of a frame
-		e.batch = append(e.batch, m)
 		records = rest
 	}
+	e.endRun()
 	return e.arrive(false)
+}
+
+// continues makes the record at the start of records, which has so many bytes there, the next one of a run. It reports
+// false, and ends the run at hand, if the record is none for runs.
+func (e *in) continues(d *delivery, base uint64, r *wire.Record, records []byte, size int) bool {
+	seq, open := base+r.Delta, &e.run
+	if len(r.Key) > 0 || len(r.Headers) > 0 || r.TTL > 0 || seq < base || len(r.Body) > e.box.cfg.Local.MaxMessage || !e.runs() {
+		e.endRun()
+		return false
+	}
+	if open.n > 0 && (seq != open.first+uint64(open.n) || string(r.Topic) != open.topic) {
+		e.endRun()
+	}
+	if open.n == 0 {
+		*open = run{delivery: *d, first: seq, topic: e.topicOf(r), records: records[:0]}
+	}
+	open.n++
+	open.records = open.records[:len(open.records)+size]
+	return true
+}
+
+// runs reports whether messages of this pipe are taken in hand in runs: not where there are no marks, nor requests, each of
+// which has a deadline.
+func (e *in) runs() bool { return e.attach.Level != BestEffort && e.box.cfg.Kind != wire.Rep }
+
+// endRun puts the run at hand into the batch.
+func (e *in) endRun() {
+	switch open := &e.run; open.n {
+	case 0:
+	case 1:
+		whole := *open
+		e.batch = append(e.batch, item{m: whole.one()})
+	default:
+		whole := *open
+		whole.records = slices.Clip(whole.records)
+		e.batch = append(e.batch, item{r: &whole})
+	}
+	e.run = run{}
+}
+
+// topicOf is the topic of a record, allocated only if it is not that of the record before.
+func (e *in) topicOf(r *wire.Record) string {
+	if len(r.Topic) > 0 && string(r.Topic) != e.topic {
+		e.topic = string(r.Topic)
+	}
+	return e.topic[:min(len(r.Topic), len(e.topic))]
 }
 
 // message makes a Message of a record. Its body aliases the arena. Messages of one
@@ -545,12 +597,7 @@ func (e *in) message(d *delivery, base uint64, r *wire.Record, more int) (*Messa
 	m := &e.slab[0]
 	e.slab = e.slab[1:]
 	m.Body, m.delivery, m.seq, m.TTL = r.Body, d, seq, r.TTL
-	if len(r.Topic) > 0 {
-		if string(r.Topic) != e.topic { // no allocation while the topic stays the same
-			e.topic = string(r.Topic)
-		}
-		m.Topic = e.topic
-	}
+	m.Topic = e.topicOf(r)
 	if len(r.Key) > 0 {
 		m.Key = string(r.Key)
 	}
@@ -587,11 +634,12 @@ func (e *in) arrive(large bool) error {
 	if !st.memory.Current(e.id) {
 		return marks.ErrFenced
 	}
-	bytes := 0
-	for _, m := range e.batch {
-		bytes += int(m.size)
+	n, bytes := 0, 0
+	for _, it := range e.batch {
+		n += it.count()
+		bytes += it.bytes()
 	}
-	if err := e.take(len(e.batch), bytes); err != nil {
+	if err := e.take(n, bytes); err != nil {
 		return err
 	}
 	if err := e.heard(); err != nil {
@@ -602,42 +650,82 @@ func (e *in) arrive(large bool) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range e.batch {
-		fresh := all
-		if !all {
-			if fresh, err = e.fresh(m.seq); err != nil {
-				return err
-			}
+	for _, it := range e.batch {
+		switch {
+		case all:
+			e.admit(it)
+		case large:
+			err = e.arriveLarge(it.m)
+		default:
+			err = e.arriveItem(it)
 		}
-		if large {
-			c := e.granted[m.seq]
-			delete(e.granted, m.seq)
-			defer e.stop() // once it is given back
-			if m.large = c; !fresh {
-				b.cfg.Local.Budget.drop(c)
-			}
-		}
-		if fresh {
-			e.admit(m)
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// arriveLarge is arrive for the one message that a grant was for. The inbox's mutex must be held.
+func (e *in) arriveLarge(m *Message) error {
+	fresh, err := e.fresh(m.seq)
+	if err != nil {
+		return err
+	}
+	c := e.granted[m.seq]
+	delete(e.granted, m.seq)
+	if m.large = c; fresh {
+		e.admit(item{m: m})
+	} else {
+		e.box.cfg.Local.Budget.drop(c)
+	}
+	e.stop() // once it is given back
+	return nil
+}
+
+// arriveItem is arrive for what may be here already, whole or in part. The inbox's mutex must be held.
+func (e *in) arriveItem(it item) (err error) {
+	if it.r != nil {
+		from, to := it.span()
+		whole, err := e.st.memory.ArriveRun(it.r.edition, from, to)
+		if whole {
+			e.admit(it)
+		}
+		if whole || err != nil {
+			return err
+		}
+	}
+	it.each(func(m *Message) {
+		fresh := false
+		if err == nil {
+			fresh, err = e.fresh(m.seq)
+		}
+		if fresh {
+			e.admit(item{m: m})
+		}
+	})
+	return err
 }
 
 // allFresh is fresh for the whole batch at once, if its seqs are a run of which nothing
 // is here, as is usual; otherwise it does nothing and reports false. The inbox's mutex
 // must be held.
 func (e *in) allFresh() (bool, error) {
-	if e.st.level == BestEffort || len(e.batch) < 2 {
+	if e.st.level == BestEffort || len(e.batch) == 0 {
 		return false, nil
 	}
-	first := e.batch[0].seq
-	for i, m := range e.batch {
-		if m.seq != first+uint64(i) {
+	first, end := e.batch[0].span()
+	if len(e.batch) == 1 && first == end {
+		return false, nil
+	}
+	for _, it := range e.batch[1:] {
+		from, to := it.span()
+		if from != end+1 {
 			return false, nil
 		}
+		end = to
 	}
-	return e.st.memory.ArriveRun(e.batch[0].edition, first, first+uint64(len(e.batch)-1))
+	return e.st.memory.ArriveRun(e.attach.EditionOf(first), first, end)
 }
 
 // fresh notes that a message came, and reports whether it is not here already. The
@@ -655,22 +743,23 @@ func (e *in) fresh(seq uint64) (bool, error) {
 	return st.memory.Arrive(edition, seq)
 }
 
-// admit queues a message. The inbox's mutex must be held.
-func (e *in) admit(m *Message) {
+// admit queues what is held from now on. The inbox's mutex must be held.
+func (e *in) admit(it item) {
 	b, st := e.box, e.st
-	st.inMsgs++
-	st.inBytes += int(m.size)
-	st.top = max(st.top, m.seq)
+	_, last := it.span()
+	st.inMsgs += it.count()
+	st.inBytes += it.bytes()
+	st.top = max(st.top, last)
 	switch most := b.cfg.Local.MaxMessage; {
 	case b.draining || e.halted():
-		b.giveBack(m, wire.NackReturned)
+		it.each(func(m *Message) { b.giveBack(m, wire.NackReturned) })
 		return
-	case len(m.Body) > most:
-		b.release(m)
-		e.refuse(m.seq, fmt.Sprintf("body of %d bytes, at most %d", len(m.Body), most))
+	case it.m != nil && len(it.m.Body) > most:
+		b.release(it.m)
+		e.refuse(it.m.seq, fmt.Sprintf("body of %d bytes, at most %d", len(it.m.Body), most))
 		return
 	}
-	b.queue.push(m)
+	b.queue.push(it)
 }
 
 // refuse answers a message that is held and can never be handled here: another
@@ -773,6 +862,6 @@ func (e *in) fragment(payload []byte) error {
 	if m.seq != l.seq { // or it would not count against the grant
 		return fmt.Errorf("%w: record %d in the fragments of %d", wire.ErrMalformed, m.seq, l.seq)
 	}
-	e.batch = append(e.batch[:0], m)
+	e.batch = append(e.batch[:0], item{m: m})
 	return e.arrive(true)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"peermesh/internal/identity"
@@ -57,6 +58,9 @@ type Inbox struct {
 	mu       sync.Mutex
 	streams  map[streamKey]*stream
 	queue    fifo
+	hand     atomic.Pointer[slab] // begun but for their receiver, see run
+	dealt    int                  // messages cut last
+	dealtAt  time.Duration
 	stalled  int // messages that wait for their lease, see stall
 	waiting  int // goroutines in Recv
 	ready    chan struct{}
@@ -119,13 +123,14 @@ type stream struct {
 	inMsgs   int // in hand: queued or begun
 	inBytes  int
 	until    time.Duration // nothing is begun later, by the inbox's clock
-	stalled  []*Message    // unbegun when that time had come, older than what is in the queue
+	stalled  []item        // unbegun when that time had come, older than what is in the queue
+	open     []*slab       // may have acks that are not collected
 	doubtful ranges.Set    // begun, and perhaps leased to somebody else since
 	unsaid   bool          // the sender may not know that this memory began later than its own
 	nacks    map[uint64]*nacked
 	kept     keeping
 	tasks    *task      // handlers at work, in no order
-	left     time.Time  // when its last pipe ended
+	away     time.Time  // when its last pipe ended
 	top      uint64     // highest seq that came or was in a gap
 	gone     ranges.Set // what was in a gap, here or not: a sender tells again what it told on a pipe that broke
 	begin    uint64     // Sub: the seq that the subscription began with; 0: not told yet
@@ -149,57 +154,6 @@ type nacked struct {
 	renew   uint64 // the RENEW whose answer proves that the NACK was read; 0: not sent yet
 }
 
-// fifo is the queue of messages in order of arrival.
-type fifo struct {
-	s    []*Message
-	head int
-}
-
-func (q *fifo) len() int { return len(q.s) - q.head }
-
-func (q *fifo) push(m *Message) {
-	if len(q.s) == cap(q.s) && q.head > len(q.s)/2 {
-		n := copy(q.s, q.s[q.head:])
-		clear(q.s[n:])
-		q.s, q.head = q.s[:n], 0
-	}
-	q.s = append(q.s, m)
-}
-
-func (q *fifo) pop() *Message {
-	m := q.s[q.head]
-	q.s[q.head] = nil
-	if q.head++; q.head == len(q.s) {
-		q.s, q.head = q.s[:0], 0
-	}
-	return m
-}
-
-// unpop puts ms back before all others.
-func (q *fifo) unpop(ms []*Message) {
-	if n := len(ms); n <= q.head {
-		q.head -= n
-		copy(q.s[q.head:], ms)
-		return
-	}
-	q.s, q.head = append(ms, q.s[q.head:]...), 0
-}
-
-// take removes and returns the messages that match.
-func (q *fifo) take(match func(*Message) bool) (out []*Message) {
-	kept := q.s[:0]
-	for _, m := range q.s[q.head:] {
-		if match(m) {
-			out = append(out, m)
-		} else {
-			kept = append(kept, m)
-		}
-	}
-	clear(q.s[len(kept):])
-	q.s, q.head = kept, 0
-	return out
-}
-
 // NewInbox makes the receiving half of a socket.
 func NewInbox(cfg InboxConfig) *Inbox {
 	b := &Inbox{cfg: cfg, streams: map[streamKey]*stream{}, ready: make(chan struct{}, 1), epoch: time.Now(),
@@ -217,7 +171,12 @@ func (b *Inbox) clock() time.Duration { return time.Since(b.epoch) }
 
 // Recv returns the next message, which the caller must answer. It blocks until
 // there is one, ctx ends (then its cause is returned) or the socket closes.
-func (b *Inbox) Recv(ctx context.Context) (*Message, error) { return b.recv(ctx, nil) }
+func (b *Inbox) Recv(ctx context.Context) (*Message, error) {
+	if m := b.take(); m != nil {
+		return m, nil
+	}
+	return b.recv(ctx, nil)
+}
 
 // RecvBatch is Recv that takes what is there: it fills ms, until the bodies come to so many bytes, and returns how many
 // messages those are, at least one unless ms has no room. The caller must answer each.
@@ -290,7 +249,7 @@ func (b *Inbox) beginAll(ms []*Message, bytes int) (n int) {
 // callWaiting wakes one who waits in Recv if there is something for it. b.mu must be
 // held.
 func (b *Inbox) callWaiting() {
-	if b.waiting == 0 || b.queue.len() == 0 || b.paused {
+	if b.waiting == 0 || b.unbegunHere() == 0 || b.paused {
 		return
 	}
 	select {
@@ -304,41 +263,46 @@ func (b *Inbox) begin() *Message {
 	if b.closed || b.draining || b.paused || b.failed != nil {
 		return nil
 	}
+	if m := b.take(); m != nil {
+		return m
+	}
+	b.hand.Store(nil)
 	for b.queue.len() > 0 {
-		m := b.queue.pop()
-		now := b.clock()
-		switch {
-		case m.TTL > 0 && now-m.born >= m.TTL:
+		now, it := b.clock(), b.queue.front()
+		switch st, m := it.stream(), it.m; {
+		case m != nil && m.TTL > 0 && now-m.born >= m.TTL:
+			b.queue.pop()
 			b.stats.Expired++
 			b.giveBack(m, wire.NackExpired)
-			continue
-		case m.in.level != BestEffort && now > m.in.until:
-			b.stall(m)
-			continue
+		case st.level != BestEffort && now > st.until:
+			b.stall(b.queue.pop())
+		case m == nil:
+			return b.deal(it.r, now)
+		default:
+			b.queue.pop()
+			m.state = msgBegun
+			b.began(1, len(m.Body), m.redelivered)
+			return m
 		}
-		m.state = msgBegun
-		b.begun++
-		b.stats.Delivered++
-		b.stats.Bytes += uint64(len(m.Body))
-		if m.redelivered {
-			b.stats.Redelivered++
-		}
-		return m
 	}
 	return nil
 }
 
-// stall: the lease of m may have gone elsewhere. While there is a pipe that is not
-// known: m waits, as does all that came after it, until the sender has answered a RENEW
+// unbegunHere is how many messages there are that may be begun. b.mu must be held.
+func (b *Inbox) unbegunHere() int { return b.queue.len() + len(b.inHand()) }
+
+// stall: the lease of it may have gone elsewhere. While there is a pipe that is not
+// known: it waits, as does all that came after it, until the sender has answered a RENEW
 // or ended the pipe. Given back it would be overtaken by what is on its way. b.mu must
 // be held.
-func (b *Inbox) stall(m *Message) {
-	if m.in.cur == nil {
-		b.giveBack(m, wire.NackReturned)
+func (b *Inbox) stall(it item) {
+	st := it.stream()
+	if st.cur == nil {
+		it.each(func(m *Message) { b.giveBack(m, wire.NackReturned) })
 		return
 	}
-	m.in.stalled = append(m.in.stalled, m)
-	b.stalled++
+	st.stalled = append(st.stalled, it)
+	b.stalled += it.count()
 }
 
 // renewed: the leases of st go on. b.mu must be held.
@@ -350,8 +314,9 @@ func (b *Inbox) renewed(st *stream, until time.Duration) {
 
 // unstall puts what waited back where it was. b.mu must be held.
 func (b *Inbox) unstall(st *stream) {
+	had := b.queue.len()
 	b.queue.unpop(st.stalled)
-	b.stalled -= len(st.stalled)
+	b.stalled -= b.queue.len() - had
 	st.stalled = nil
 }
 
@@ -372,7 +337,8 @@ func (b *Inbox) letGoIfOver(st *stream) int {
 // held.
 func (b *Inbox) unbegun(st *stream, match func(*Message) bool) []*Message {
 	b.unstall(st)
-	return b.queue.take(func(m *Message) bool { return m.in == st && match(m) })
+	b.reclaim() // what is in the hand is older
+	return b.queue.take(st, match)
 }
 
 // giveBackAll lets go of all that was not begun. b.mu must be held.
@@ -380,8 +346,9 @@ func (b *Inbox) giveBackAll() {
 	for _, st := range b.streams {
 		b.unstall(st)
 	}
-	for b.queue.len() > 0 {
-		b.giveBack(b.queue.pop(), wire.NackReturned)
+	b.reclaim()
+	for _, m := range b.queue.take(nil, all) {
+		b.giveBack(m, wire.NackReturned)
 	}
 }
 
@@ -390,7 +357,7 @@ func all(*Message) bool { return true }
 // giveBack lets go of a message that was not begun. If its pipe is gone, the next
 // ATTACHED tells that it is not here. b.mu must be held.
 func (b *Inbox) giveBack(m *Message, reason wire.NackReason) {
-	m.state = msgSettled
+	m.settle()
 	b.release(m)
 	if m.in.level == BestEffort {
 		return
@@ -407,24 +374,40 @@ func (b *Inbox) giveBack(m *Message, reason wire.NackReason) {
 
 // release gives a message's share of window and budget back. b.mu must be held.
 func (b *Inbox) release(m *Message) {
-	st := m.in
-	st.inMsgs--
-	st.inBytes -= int(m.size)
-	st.window.answered(1, time.Now)
+	m.in.left(1, int(m.size))
+	b.dropLarge(m)
+}
+
+// dropLarge gives a message's share of the budget back. b.mu must be held.
+func (b *Inbox) dropLarge(m *Message) {
 	if m.large != nil {
 		b.cfg.Local.Budget.drop(m.large)
 		m.large = nil
 	}
 }
 
+// left gives back what n messages took of the window. The inbox's mutex must be held.
+func (st *stream) left(n, bytes int) {
+	st.inMsgs -= n
+	st.inBytes -= bytes
+	st.window.answered(n, time.Now)
+}
+
 // finish notes that a begun message was answered. b.mu must be held.
 func (b *Inbox) finish(m *Message) {
-	m.state = msgSettled
-	if m.in.doubtful.Count() > 0 {
-		m.in.doubtful.Remove(m.seq, m.seq)
+	m.settle()
+	b.dropLarge(m)
+	b.finished(m.in, m.seq, m.seq, int(m.size))
+}
+
+// finished: the begun messages from..to of st, which take so many bytes of the window, were answered. b.mu must be held.
+func (b *Inbox) finished(st *stream, from, to uint64, bytes int) {
+	if st.doubtful.Count() > 0 {
+		st.doubtful.Remove(from, to)
 	}
-	b.release(m)
-	if b.begun--; b.begun == 0 {
+	n := int(to - from + 1)
+	st.left(n, bytes)
+	if b.begun -= n; b.begun == 0 {
 		b.settled.Fire()
 	}
 }
@@ -432,7 +415,7 @@ func (b *Inbox) finish(m *Message) {
 // answerable reports whether m waits for its answer. b.mu must be held.
 func (b *Inbox) answerable(m *Message) (bool, error) {
 	switch {
-	case m.state == msgSettled:
+	case m.over():
 		return false, nil
 	case b.closed:
 		return false, ErrClosed
@@ -446,19 +429,44 @@ func (b *Inbox) ack(m *Message) error {
 }
 
 // ackAll acks messages of this inbox in order. It returns the first error, and goes on after it.
-func (b *Inbox) ackAll(ms []*Message) (first error) {
-	var told []*Message // for OnDone
-	var last *in        // whose sender is to be told
+func (b *Inbox) ackAll(ms []*Message) error {
 	b.mu.Lock()
+	turn, told, err := b.acked(ms)
+	b.mu.Unlock()
+	b.tell(turn, told)
+	return err
+}
+
+// tell ends acked, without the lock.
+func (b *Inbox) tell(turn Turn, told []*Message) {
+	turn.Take()
+	for _, m := range told {
+		b.cfg.OnDone(m)
+	}
+}
+
+// acked is ackAll but for what is done without the lock: tell. b.mu must be held.
+func (b *Inbox) acked(ms []*Message) (turn Turn, told []*Message, first error) {
+	var last *in // whose sender is to be told
 	for _, m := range ms {
+		collected := 0
+		if s := m.slab; s != nil {
+			if s.ack(m.seq) {
+				continue
+			}
+			collected = s.collect()
+		}
 		final, err := b.handled(m)
 		if err != nil && first == nil {
 			first = err
 		}
-		if !final {
+		if !final && collected == 0 {
 			continue
 		}
-		if b.cfg.OnDone != nil {
+		if s := m.slab; s != nil {
+			s.open()
+		}
+		if final && b.cfg.OnDone != nil {
 			told = append(told, m)
 		}
 		if c := m.in.cur; c != last {
@@ -468,16 +476,10 @@ func (b *Inbox) ackAll(ms []*Message) (first error) {
 			last = c
 		}
 	}
-	var turn Turn
 	if last != nil {
 		turn = last.answered()
 	}
-	b.mu.Unlock()
-	turn.Take()
-	for _, m := range told {
-		b.cfg.OnDone(m)
-	}
-	return first
+	return turn, told, first
 }
 
 // handled answers m "done", and reports whether that is final: at level durable it is once the journal has it. b.mu must be
@@ -500,7 +502,7 @@ func (b *Inbox) handled(m *Message) (final bool, err error) {
 	if st.level != BestEffort {
 		st.memory.Done(m.edition, m.seq)
 		if st.cur != nil {
-			st.cur.markDone(m.edition, m.seq)
+			st.cur.markDone(m.edition, m.seq, m.seq)
 		}
 	}
 	return true, nil
@@ -508,6 +510,7 @@ func (b *Inbox) handled(m *Message) (final bool, err error) {
 
 func (b *Inbox) nack(m *Message, reason wire.NackReason, delay time.Duration, text string) error {
 	b.mu.Lock()
+	m.in.collect() // it may be acked
 	ok, err := b.answerable(m)
 	if !ok {
 		b.mu.Unlock()
@@ -575,6 +578,10 @@ func (b *Inbox) kickAll() {
 func (b *Inbox) Stats() InboxStats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, st := range b.streams {
+		st.collect()
+	}
+	b.reclaim()
 	s := b.stats
 	s.Queued, s.Begun, s.Pipes = b.queue.len()+b.stalled, b.begun, len(b.pipes)
 	s.Paused = b.paused
@@ -712,7 +719,7 @@ func (b *Inbox) count(node identity.ID) (n int) {
 // held.
 func (b *Inbox) forget(now time.Time) {
 	for _, st := range b.streams {
-		if st.cur == nil && st.inMsgs == 0 && st.storing == 0 && now.Sub(st.left) > Grace {
+		if st.cur == nil && st.inMsgs == 0 && st.storing == 0 && now.Sub(st.away) > Grace {
 			b.drop(st)
 		}
 	}
@@ -728,7 +735,9 @@ func (b *Inbox) detach(e *in) {
 	b.ended = make(chan struct{})
 	st := e.st
 	if st.cur == e {
-		st.cur, st.left = nil, time.Now()
+		st.collect()
+		b.reclaim()
+		st.cur, st.away = nil, time.Now()
 		b.flush()
 		// A sender's socket that closed has stated the fate of what it owed; and what was
 		// stalled cannot go on.
@@ -807,7 +816,7 @@ func (b *Inbox) Close() error {
 	b.giveBackAll()
 	b.flush()
 	for _, st := range b.streams {
-		st.cancelTasks(ErrClosed, all)
+		st.cancelTasks(ErrClosed, all) // and so no ack is taken without the lock any more
 	}
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)

@@ -608,7 +608,7 @@ func TestRevokeDropsWhatIsQueuedAndCancelsWhatIsBegun(t *testing.T) {
 		cause := make(chan error, 1)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			b.Run(t.Context(), m, 0, func(ctx context.Context) error {
+			handleOne(t.Context(), b, m, 0, func(ctx context.Context) error {
 				<-ctx.Done()
 				cause <- context.Cause(ctx)
 				return nil
@@ -731,7 +731,7 @@ func TestCloseEndsRecvsAndHandlersAndWaitsForNobody(t *testing.T) {
 		ended := make(chan error, 2)
 		go func() { _, err := b.Recv(wait(t)); ended <- err }()
 		go func() {
-			ended <- b.Run(wait(t), m, 0, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+			ended <- handleOne(wait(t), b, m, 0, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
 		}()
 		synctest.Wait()
 		began := time.Now()
@@ -777,7 +777,7 @@ func TestAHandlersTimeoutGivesItsMessageBackAndEndsItsContext(t *testing.T) {
 			f.say(data(seq, "a"), number(wire.TypeRenewed, seq))
 			m := recv(t, b, "a")
 			f.hear()
-			err := b.Run(t.Context(), m, RenewEvery, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+			err := handleOne(t.Context(), b, m, RenewEvery, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
 			if !errors.Is(err, ErrHandlerTimeout) {
 				t.Errorf("handler's context: %v", err)
 			}

@@ -314,6 +314,19 @@ func recv(t testing.TB, b *Inbox, body string) *Message {
 	return m
 }
 
+// handleOne has handle do a message that was begun, as Handle does, but for the answer.
+func handleOne(ctx context.Context, b *Inbox, m *Message, timeout time.Duration, handle func(context.Context) error) error {
+	t := &task{parent: ctx}
+	b.mu.Lock()
+	t.enter(m)
+	b.mu.Unlock()
+	err := b.run(t, m, timeout, func(ctx context.Context, _ *Message) error { return handle(ctx) })
+	b.mu.Lock()
+	t.leave()
+	b.mu.Unlock()
+	return err
+}
+
 // none demands that nothing can be begun now.
 func none(t testing.TB, b *Inbox) {
 	t.Helper()

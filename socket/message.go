@@ -68,6 +68,7 @@ type delivery struct {
 	redelivered bool
 	born        time.Duration // when the sender accepted them, by the inbox's clock
 	large       *claim        // share of the node's budget, of one that came alone in fragments
+	slab        *slab         // of messages that are told apart in it
 }
 
 type msgState uint8
@@ -136,6 +137,9 @@ var errNotReceived = errors.New("socket: the message was not received, so it can
 func (m *Message) Ack() error {
 	if m.delivery == nil {
 		return errNotReceived
+	}
+	if s := m.slab; s != nil && s.ack(m.seq) {
+		return nil
 	}
 	return m.in.box.ack(m)
 }

@@ -192,7 +192,7 @@ func TestACancelledRequestsHandlerIsTold(t *testing.T) {
 		m := recv(t, b, "q")
 		ended := make(chan error, 1)
 		go func() {
-			ended <- b.Run(t.Context(), m, 0, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+			ended <- handleOne(t.Context(), b, m, 0, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
 		}()
 		synctest.Wait()
 		f.say(wire.AppendRevoke(nil, spans(1)))

@@ -59,8 +59,9 @@ func (t *task) leave() {
 // cancelTasks tells the handlers of messages that match and were not answered that nobody
 // waits for them. The inbox's mutex must be held.
 func (st *stream) cancelTasks(cause error, match func(*Message) bool) {
+	st.collect()
 	for t := st.tasks; t != nil; t = t.next {
-		if t.m.state == msgBegun && match(t.m) {
+		if !t.m.over() && match(t.m) {
 			t.end(cause)
 		}
 	}
@@ -116,23 +117,69 @@ func (t *task) Err() error { return t.ask().Err() }
 // Value is context.Context's.
 func (t *task) Value(key any) any { return t.ask().Value(key) }
 
-// Run calls handle with a context that ends when the sender revokes the message,
-// the timeout (0: none) passes, or ctx ends.
-func (b *Inbox) Run(ctx context.Context, m *Message, timeout time.Duration, handle func(context.Context) error) error {
-	t := &task{parent: ctx}
-	b.mu.Lock()
-	if m.state == msgBegun {
-		t.enter(m)
+// tasks makes the tasks of one worker, several at a time: a handler may keep its context, so none is used twice.
+type tasks struct {
+	parent context.Context
+	slack  time.Duration
+	made   []task
+}
+
+// next returns a new task.
+func (ts *tasks) next() *task {
+	if len(ts.made) == 0 {
+		ts.made = make([]task, 32)
 	}
-	b.mu.Unlock()
-	defer func() {
-		t.end(context.Canceled)
+	t := &ts.made[0]
+	ts.made = ts.made[1:]
+	t.parent, t.slack = ts.parent, ts.slack
+	return t
+}
+
+// Handle has handle do one message after the other until ctx ends or the socket closes, and tells which; several goroutines
+// may call it. What handle returns nil for is acked, what it returns an error for is nacked. Its context ends when the
+// sender revokes the message, the timeout (0: none) passes, or ctx ends.
+func (b *Inbox) Handle(ctx context.Context, timeout time.Duration, handle func(context.Context, *Message) error) error {
+	ts := tasks{parent: ctx}
+	t := ts.next()
+	m, err := b.recv(ctx, t)
+	for err == nil {
+		failed := b.run(t, m, timeout, handle)
+		done := t
+		t = ts.next()
+		if m = b.handledBy(m, done, failed, t); m == nil {
+			m, err = b.recv(ctx, t)
+		}
+	}
+	return err
+}
+
+// handledBy answers m, which a task has handled, and begins the next message for another one, if there is any.
+func (b *Inbox) handledBy(m *Message, done *task, failed error, then *task) (next *Message) {
+	if failed != nil {
 		b.mu.Lock()
-		t.leave()
+		done.leave()
 		b.mu.Unlock()
-	}()
+		_ = m.Nack(failed) // closed meanwhile: the message goes elsewhere without our word
+		return nil
+	}
+	one := [1]*Message{m}
+	b.mu.Lock()
+	done.leave()
+	turn, told, _ := b.acked(one[:]) // likewise
+	if next = b.begin(); next != nil {
+		then.enter(next)
+	}
+	b.callWaiting()
+	b.mu.Unlock()
+	b.tell(turn, told)
+	return next
+}
+
+// run calls handle for m.
+func (b *Inbox) run(t *task, m *Message, timeout time.Duration, handle func(context.Context, *Message) error) error {
+	defer t.end(context.Canceled)
 	if timeout <= 0 {
-		return handle(t)
+		return handle(t, m)
 	}
 	bound, stop := context.WithTimeoutCause(t, timeout, ErrHandlerTimeout)
 	defer stop()
@@ -148,7 +195,7 @@ func (b *Inbox) Run(ctx context.Context, m *Message, timeout time.Duration, hand
 			<-ended // what the handler says now comes too late
 		}
 	}()
-	return handle(bound)
+	return handle(bound, m)
 }
 
 // Requests has execute answer one request after the other until ctx ends or the socket
@@ -157,11 +204,12 @@ func (b *Inbox) Run(ctx context.Context, m *Message, timeout time.Duration, hand
 // be executed only once in all lives of this replier is begun, and its reply sent, when that is on
 // disk.
 func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(context.Context, *Message) (Outcome, []byte)) error {
-	t := &task{parent: ctx, slack: slack}
+	ts := tasks{parent: ctx, slack: slack}
+	t := ts.next()
 	m, err := b.recv(ctx, t)
 	for err == nil {
 		done := t
-		t = &task{parent: ctx, slack: slack}
+		t = ts.next()
 		if b.Start(m) == nil {
 			outcome, body := wire.Failed, []byte("its deadline has passed")
 			if d, ok := m.Deadline(); !ok || b.cfg.Replies == nil || time.Now().Before(d) { // it may have passed in Start

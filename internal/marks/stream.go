@@ -200,10 +200,13 @@ func (s *Stream) ArriveRun(edition, from, to uint64) (bool, error) {
 }
 
 // Done turns a held message into a done mark.
-func (s *Stream) Done(edition, seq uint64) {
+func (s *Stream) Done(edition, seq uint64) { s.DoneRun(edition, seq, seq) }
+
+// DoneRun is Done for the messages from..to, which must all be held.
+func (s *Stream) DoneRun(edition, from, to uint64) {
 	if e := s.find(edition); e != nil {
-		e.held.Remove(seq, seq)
-		e.done.Add(seq, seq)
+		e.held.Remove(from, to)
+		e.done.Add(from, to)
 	}
 }
 

@@ -117,8 +117,14 @@ func NextRecord(b []byte) (r Record, rest []byte, err error) {
 	if crc32.Checksum(body, castagnoli) != sum {
 		return Record{}, rest, ErrChecksum
 	}
+	r, err = parseRecord(body)
+	return r, rest, err
+}
+
+// parseRecord reads what a record's checksum covers.
+func parseRecord(body []byte) (r Record, err error) {
 	if delta, w, err := uvarint(body); err == nil && w < len(body) && body[w] == 0 { // no optional field, as is usual
-		return Record{Delta: delta, Body: body[w+1:]}, rest, nil
+		return Record{Delta: delta, Body: body[w+1:]}, nil
 	}
 	p := parser{b: body}
 	r.Delta = p.uvarint()
@@ -143,9 +149,9 @@ func NextRecord(b []byte) (r Record, rest []byte, err error) {
 		p.fail(fmt.Errorf("%w: record flags %#x: a field that is empty or unknown", ErrMalformed, flags))
 	}
 	if p.err != nil {
-		return Record{}, rest, p.err
+		return Record{}, p.err
 	}
-	return r, rest, nil
+	return r, nil
 }
 
 // name reads a topic or key without copying it.
