@@ -33,7 +33,7 @@ func NewPush(env Env, name string, opts ...Option) (*Push, error) {
 	p := &Push{sender: s, gap: gap, holes: math.MaxUint64}
 	first := p.next
 	cfg := p.outboxConfig()
-	cfg.OnSettled = p.settledOne
+	cfg.OnSettled, cfg.OnDone = p.settledOne, p.doneAll
 	if s.env.Store != nil && s.set.level != socket.BestEffort {
 		err = p.open(cfg)
 	} else {
@@ -255,6 +255,16 @@ func (p *Push) settledOne(st ledger.Settlement) {
 		return
 	}
 	p.tellFate(st)
+}
+
+// doneAll notes that neighbours are done, none of which is kept on disk. p.mu must be held.
+func (p *Push) doneAll(from, to uint64, by socket.Who) {
+	for seq := from; p.receipts.n > 0 && seq <= to; seq++ {
+		if r := p.receipts.take(seq); r != nil {
+			r.settle(p.done.by(by.Node))
+		}
+	}
+	p.sender.doneAll(from, to, by, "")
 }
 
 // tellFate tells a message's fate, which is final. p.mu must be held.

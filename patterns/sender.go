@@ -251,6 +251,13 @@ func (s *sender) settled(st ledger.Settlement, sub string) {
 	}
 }
 
+// doneAll is settled for neighbours that are done. s.mu must be held.
+func (s *sender) doneAll(from, to uint64, by socket.Who, sub string) {
+	for seq := from; s.mu.tell != nil && seq <= to; seq++ {
+		s.settled(ledger.Settlement{Seq: seq, State: ledger.Done, By: by}, sub)
+	}
+}
+
 // lost tells that seqs which were accepted are gone from the disk. s.mu must be held.
 func (s *sender) lost(from, to uint64) {
 	if s.set.onLoss != nil {

@@ -64,7 +64,7 @@ func Unframe(r wire.Record) (*Message, error) {
 	return &Message{Body: r.Body, Topic: string(r.Topic), Key: string(r.Key), Headers: h, TTL: r.TTL, Delay: r.Delay}, nil
 }
 
-// Frame encodes p as seq. The record is never written again.
+// Frame encodes p as seq. The record is never written again; the next one of its block may be written behind it.
 func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
 	r := p.record()
 	size := p.Size()
@@ -78,5 +78,5 @@ func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
 	r.Delta = seq - f.base
 	at := len(f.block)
 	f.block = r.AppendTo(f.block)
-	return f.base, f.block[at:len(f.block):len(f.block)]
+	return f.base, f.block[at:]
 }

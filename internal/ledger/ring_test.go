@@ -8,7 +8,15 @@ import (
 )
 
 // slots is how many entries there is memory for.
-func (r *ring) slots() int { return (len(r.pages) + len(r.spare)) * ringPage }
+func (r *ring) slots() int {
+	n := len(r.spare)
+	for _, p := range r.pages {
+		if p.list != nil {
+			n++
+		}
+	}
+	return n * ringPage
+}
 
 // TestARingIsWhatWasPushedAndNotPopped holds a ring against a plain list.
 func TestARingIsWhatWasPushedAndNotPopped(t *testing.T) {
