@@ -152,11 +152,14 @@ func (t Turn) Pass() {
 	}
 }
 
+// Called reports whether the only pipe was called by DispatchHere and has not come yet. Locked.
+func (b *Outbox) Called() bool { return b.expected && len(b.pipes) == 1 }
+
 // DispatchHere is Dispatch for a caller who takes the Turn it returns once the lock is
 // released, or passes it. While the only pipe was called and has not come yet, it does nothing: that
 // one will dispatch. Locked.
 func (b *Outbox) DispatchHere() (t Turn) {
-	if b.expected && len(b.pipes) == 1 {
+	if b.Called() {
 		return t
 	}
 	b.led.Dispatch(func(c *ledger.Consumer) {
