@@ -89,7 +89,7 @@ func (w *twins) both(what string, do func(*rig) string) {
 func (w *twins) sight(r *rig) (s string) {
 	l := r.l
 	owed, size := l.Owed()
-	s = fmt.Sprint(owed, size, l.Lowest(), l.Start(), l.Dispatched(), l.Due(), l.Unmarked(), l.WantsMark(), l.Ready(), l.Busy(), l.Counts(), len(r.order))
+	s = fmt.Sprint(owed, size, l.Lowest(), l.Start(), l.Dispatched(), l.Due(), l.Unmarked(), l.Unsealed(), l.WantsMark(), l.Ready(), l.Busy(), l.Counts(), len(r.order))
 	for _, c := range l.consumers {
 		s += fmt.Sprint(" ", c.Who.Label, c.attached, c.Leased(), c.Room(), c.Urgent(), c.Pending(), c.sentMsgs, c.sentBytes, c.creditBytes, c.alone, c.holes.proof)
 	}
@@ -314,8 +314,8 @@ func (w *twins) other() {
 			to := min(v+rapid.Uint64Range(0, 200).Draw(w.t, "moved"), w.rows.next)
 			w.both("move to disk", func(r *rig) string { r.l.Volatile(max(r.l.volatile, to)); r.l.SetMark(r.l.Dispatched()); return "" })
 		}
-	case 6:
-		w.both("the disk", func(r *rig) string { r.l.Seal(r.next); r.l.Release(r.next); return "" })
+	case 6, 7:
+		w.both("the disk", func(r *rig) string { r.l.Seal(r.next); r.l.Release(r.next); r.l.SetMark(r.next); return "" })
 	default:
 		w.both("dispatch", func(r *rig) string { r.l.Dispatch(func(*Consumer) {}); return "" })
 	}
@@ -433,16 +433,21 @@ func TestAPausedConsumerGetsNoRow(t *testing.T) {
 
 func TestAMessageThatMustBeAloneIsNotJoinedByARow(t *testing.T) {
 	r := newRig(t, Mode{})
-	a := r.join("a", 99)
-	r.plain(1)
+	a := r.join("a", 999)
+	r.plain(ringPage)
+	r.take(a)
+	for seq := uint64(1); seq < ringPage; seq++ {
+		r.done(a, seq)
+	}
 	for nonce := byte(2); nonce < 2+aloneAfter; nonce++ {
 		r.take(a)
 		r.again(a, nonce, nil)
 	}
 	r.take(a)
 	r.plain(10)
+	want(t, "in rows", r.inRows(), 10)
 	want(t, "while it is in hand", len(r.take(a)), 0)
-	r.done(a, 1)
+	r.done(a, ringPage)
 	want(t, "then", len(singles(r.take(a))), 10)
 }
 
@@ -483,15 +488,17 @@ func TestARowThatIsDoneKeepsNoBlock(t *testing.T) {
 
 func TestAHoleInFrontHoldsUpARow(t *testing.T) {
 	r := newRig(t, Mode{Staged: true})
-	r.l.Volatile(3)
-	r.fill(2)
+	r.l.Volatile(ringPage + 1)
+	r.fill(ringPage)
 	r.plain(10)
-	a := r.join("a", 99)
-	r.l.Cancel(1)
-	want(t, "before the hole is durable", flags(r.take(a)), "")
+	a := r.join("a", 999)
+	r.l.Cancel(ringPage)
+	want(t, "in rows", r.inRows(), 10)
+	want(t, "before the hole is durable", len(r.take(a)), ringPage-1)
+	want(t, "waits", a.Waits(), false)
 	r.l.Seal(1)
 	r.l.Release(1)
-	want(t, "then", len(singles(r.l.Take(a, nil, 1<<20, r.now)[1:])), 10)
+	want(t, "then", len(singles(r.l.Take(a, nil, 1<<20, r.now))), 10)
 }
 
 // TestTheSenderMakesNothingOfAPlainMessage: no memory is asked for, whatever way it goes.

@@ -13,7 +13,7 @@ var inRows = []mutant{
 	{"a row goes to one of several", "invariant 9", "internal/ledger/row.go",
 		"	if l.up != 1 {\n", "	if l.up < 1 {\n", "internal/ledger", "TestARowIsWhatItsMessagesWouldBe"},
 	{"an answer for what of a row was only leased is believed", "bad input", "internal/ledger/ledger.go",
-		"u != nil && u.holder == c && slot < u.taken {\n				i +=", "u != nil && u.holder == c {\n				i +=", "internal/ledger", "TestAnAnswerForWhatOfARowWasNotHandedOverIsForged"},
+		"slot < u.taken {\n				i += u.taken - slot - 1 ", "slot < u.leased {\n				i += u.leased - slot - 1 ", "internal/ledger", "TestAnAnswerForWhatOfARowWasNotHandedOverIsForged"},
 	{"an answer for what is in another's row is believed", "bad input", "internal/ledger/ledger.go",
 		"u != nil && u.holder == c && slot < u.taken {\n				i +=", "u != nil && slot < u.taken {\n				i +=", "internal/ledger", "TestAnAnswerForWhatIsInAnothersRowIsForged"},
 	{"what was handed over of a row is nobody's when that ends", "attach: the flag", "internal/ledger/row.go",
