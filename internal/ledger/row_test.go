@@ -388,6 +388,32 @@ func TestWhatHappensToOneEndsItsRow(t *testing.T) {
 	}
 }
 
+func TestWhatIsOnDiskIsPartOfNoRow(t *testing.T) {
+	for _, mode := range []Mode{{Staged: true}, {Marked: true}} {
+		r := newRig(t, mode)
+		r.plain(10)
+		want(t, "in rows", r.inRows(), 0)
+		r.l.Volatile(r.next)
+		r.plain(ringPage)
+		want(t, "of those in memory alone", r.inRows(), 10)
+	}
+}
+
+// Records of one block may lie apart, if it had to grow.
+func TestOnlyRecordsThatFollowEachOtherAreHandedOverTogether(t *testing.T) {
+	r := newRig(t, Mode{})
+	a := r.join("a", 10)
+	for range 3 {
+		record := append(make([]byte, 0, 64), byte(r.next))
+		r.l.Append(Item{Seq: r.next, Base: 1, Record: record}, r.now)
+		r.next++
+	}
+	want(t, "in rows", r.inRows(), 3)
+	for i, s := range r.take(a) {
+		want(t, "record", s.Record, []byte{byte(i + 1)})
+	}
+}
+
 // What was only leased, and never handed over, nobody can be done with.
 func TestAnAnswerForWhatOfARowWasNotHandedOverIsForged(t *testing.T) {
 	r := newRig(t, Mode{})

@@ -23,7 +23,7 @@ var inRows = []mutant{
 	{"a message with a TTL is part of a row", "rule 9", "internal/ledger/row.go",
 		"it.Expires.IsZero() && ", "", "internal/ledger", "TestARowIsWhatItsMessagesWouldBe"},
 	{"a message on disk is part of a row", "attach: CONFIRM, rule 4", "internal/ledger/row.go",
-		" && !((l.mode.Marked || l.mode.Staged) && l.kept(it.Seq))", "", "internal/ledger", "TestARowIsWhatItsMessagesWouldBe"},
+		" && !((l.mode.Marked || l.mode.Staged) && l.kept(it.Seq))", "", "internal/ledger", "TestWhatIsOnDiskIsPartOfNoRow"},
 	{"what is moved to disk stays in its row", "attach: CONFIRM, rule 4", "internal/ledger/volatile.go",
 		"	l.ring.spreadFrom(l.ring.index(l.volatile), from)\n", "", "internal/ledger", "TestWhatIsMovedToDiskLeavesItsRow"},
 	{"a row goes out before the hole in front of it is durable", "rule 6", "internal/ledger/dispatch.go",
@@ -33,5 +33,5 @@ var inRows = []mutant{
 	{"an answer for one of a row stands for all before it", "cause 6", "internal/ledger/row.go",
 		"		end := u.next(a, b, true)\n", "		end := u.next(a, b, true)\n		a = 0\n", "internal/ledger", "TestNeighboursAreHandedOverAndSettledInOneGo"},
 	{"records are taken for neighbours that are not", "cause 12", "internal/ledger/row.go",
-		"cap(p.data)-n < size || &p.data[:n+1][n] != &it.Record[0] {", "cap(p.data)-n < size {", "internal/ledger", "TestARowIsWhatItsMessagesWouldBe"},
+		"cap(p.data)-n < size || &p.data[:n+1][n] != &it.Record[0] {", "cap(p.data)-n < size {", "internal/ledger", "TestOnlyRecordsThatFollowEachOtherAreHandedOverTogether"},
 }
