@@ -314,6 +314,7 @@ func (p *Pub) newView(who socket.Who) *view {
 	cfg.Level = min(cfg.Level, socket.Memory)
 	name := v.sub()
 	cfg.OnSettled = func(st ledger.Settlement) { p.settled(st, name) }
+	cfg.OnDone = func(from, to uint64, by socket.Who) { p.doneAll(from, to, by, name) }
 	cfg.OnPatterns = func(_ uint64, texts []string) (uint64, error) {
 		first := p.next
 		return first, p.subscribe(v, texts)

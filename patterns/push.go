@@ -33,7 +33,7 @@ func NewPush(env Env, name string, opts ...Option) (*Push, error) {
 	p := &Push{sender: s, gap: gap, holes: math.MaxUint64}
 	first := p.next
 	cfg := p.outboxConfig()
-	cfg.OnSettled = p.settledOne
+	cfg.OnSettled, cfg.OnDone = p.settledOne, p.doneAll
 	if s.env.Store != nil && s.set.level != socket.BestEffort {
 		err = p.open(cfg)
 	} else {
@@ -210,9 +210,14 @@ func (p *Push) own(m *socket.Message, prepared socket.Prepared, r *Receipt) uint
 	seq := p.next
 	p.next++
 	p.receipts.note(r, seq)
-	now := p.moment()
 	base, record := p.framer.Frame(prepared, seq)
-	it := ledger.Item{Seq: seq, Base: base, Record: record, Key: m.Key, NotBefore: since(now, m.Delay), Expires: since(now, m.TTL)}
+	it := ledger.Item{Seq: seq, Base: base, Record: record, Key: m.Key}
+	if m.TTL == 0 && m.Delay == 0 {
+		p.box.Ledger().Append(it, p.moment(p.box.Called()))
+		return seq
+	}
+	now := p.now()
+	it.NotBefore, it.Expires = since(now, m.Delay), since(now, m.TTL)
 	p.box.Ledger().Append(it, now)
 	p.windFor(it)
 	return seq
@@ -255,6 +260,16 @@ func (p *Push) settledOne(st ledger.Settlement) {
 		return
 	}
 	p.tellFate(st)
+}
+
+// doneAll notes that neighbours are done, none of which is kept on disk. p.mu must be held.
+func (p *Push) doneAll(from, to uint64, by socket.Who) {
+	for seq := from; p.receipts.n > 0 && seq <= to; seq++ {
+		if r := p.receipts.take(seq); r != nil {
+			r.settle(p.done.by(by.Node))
+		}
+	}
+	p.sender.doneAll(from, to, by, "")
 }
 
 // tellFate tells a message's fate, which is final. p.mu must be held.

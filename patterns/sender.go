@@ -21,7 +21,10 @@ type guard struct {
 	before func()        // called with the mutex held, before it is released; nil: nothing
 	tell   func(Settled) // nil: nobody listens
 	due    []Settled
-	at     time.Time // see sender.moment; zero: not asked for since it was locked
+
+	at     time.Time // when the clock was read, see sender.moment
+	read   bool      // since it was locked
+	spared int       // how often at may be used again
 }
 
 func (g *guard) Lock() { g.mu.Lock() }
@@ -31,7 +34,7 @@ func (g *guard) Unlock() {
 		g.before()
 	}
 	due := g.due
-	g.due, g.at = nil, time.Time{}
+	g.due, g.read = nil, false
 	g.mu.Unlock()
 	for _, s := range due {
 		g.tell(s)
@@ -131,12 +134,18 @@ func (s *sender) reserve() error {
 // now is time.Now in two thirds of its time: the wall clock is not read again.
 func (s *sender) now() time.Time { return s.began.Add(time.Since(s.began)) }
 
-// moment is now, read once while s.mu is held, which it must be: so a batch reads the clock once.
-func (s *sender) moment() time.Time {
-	if s.mu.at.IsZero() {
-		s.mu.at = s.now()
+// mostSpared is how many messages may be said to have been accepted when the one before them was.
+const mostSpared = 32
+
+// moment is about now: within a burst the clock is read only now and then. It is one while s.mu is held, which it must be,
+// and while more comes up faster than a pipe that was called takes it.
+func (s *sender) moment(called bool) time.Time {
+	g := &s.mu
+	if g.spared--; g.spared <= 0 || !g.read && !called {
+		g.at, g.spared = s.now(), mostSpared
 	}
-	return s.mu.at
+	g.read = true
+	return g.at
 }
 
 // startClock begins the goroutine that does what time demands; stopClock ends it.
@@ -152,6 +161,7 @@ func (s *sender) startClock() {
 				return
 			}
 			s.mu.Lock()
+			s.mu.spared = 0 // a pipe that was called may not come for long
 			next := s.tick(time.Now())
 			s.strikes = next
 			s.mu.Unlock()
@@ -248,6 +258,13 @@ func (s *sender) settled(st ledger.Settlement, sub string) {
 	}
 	if s.mu.tell != nil {
 		s.mu.due = append(s.mu.due, s.fate(st).settled(s.stream, st.Seq, sub))
+	}
+}
+
+// doneAll is settled for neighbours that are done. s.mu must be held.
+func (s *sender) doneAll(from, to uint64, by socket.Who, sub string) {
+	for seq := from; s.mu.tell != nil && seq <= to; seq++ {
+		s.settled(ledger.Settlement{Seq: seq, State: ledger.Done, By: by}, sub)
 	}
 }
 

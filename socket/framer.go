@@ -45,14 +45,12 @@ func (p Prepared) MaxSize() int { return p.Size() + 48 }
 
 // Append encodes the message as the one delta seqs above the first of its block.
 func (p Prepared) Append(dst []byte, delta uint64) []byte {
-	r := p.record()
-	r.Delta = delta
-	return r.AppendTo(dst)
-}
-
-func (p Prepared) record() wire.Record {
 	m := p.msg
-	return wire.Record{Topic: []byte(m.Topic), Key: []byte(m.Key), TTL: m.TTL, Headers: p.headers, Delay: m.Delay, Body: m.Body}
+	if m.Topic == "" && m.Key == "" && m.TTL == 0 && m.Delay == 0 && len(p.headers) == 0 {
+		return wire.AppendPlain(dst, delta, m.Body)
+	}
+	r := wire.Record{Delta: delta, Topic: []byte(m.Topic), Key: []byte(m.Key), TTL: m.TTL, Headers: p.headers, Delay: m.Delay, Body: m.Body}
+	return r.AppendTo(dst)
 }
 
 // Unframe makes a message of a record. Its body aliases the record.
@@ -64,19 +62,17 @@ func Unframe(r wire.Record) (*Message, error) {
 	return &Message{Body: r.Body, Topic: string(r.Topic), Key: string(r.Key), Headers: h, TTL: r.TTL, Delay: r.Delay}, nil
 }
 
-// Frame encodes p as seq. The record is never written again.
+// Frame encodes p as seq. The record is never written again; the next one of its block may be written behind it.
 func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
-	r := p.record()
 	size := p.Size()
 	if size > ownBlock {
-		return seq, r.AppendTo(make([]byte, 0, size+16))
+		return seq, p.Append(make([]byte, 0, size+16), 0)
 	}
 	if len(f.block)+size+16 > cap(f.block) || seq-f.base > maxDelta {
 		grown := min(max(2*cap(f.block), firstBlock), lastBlock)
 		f.block, f.base = make([]byte, 0, max(grown, size+32)), seq
 	}
-	r.Delta = seq - f.base
 	at := len(f.block)
-	f.block = r.AppendTo(f.block)
-	return f.base, f.block[at:len(f.block):len(f.block)]
+	f.block = p.Append(f.block, seq-f.base)
+	return f.base, f.block[at:]
 }

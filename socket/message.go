@@ -112,7 +112,8 @@ func (m *Message) Attempt() uint64 {
 func (m *Message) Redelivered() bool { return m.delivery != nil && m.redelivered }
 
 // Age is the time since the sender accepted the message, measured on monotonic
-// clocks and without the time on the wire.
+// clocks and without the time on the wire. Of messages without a TTL that were sent in
+// a burst it is about that: a sender does not read the clock for each of them.
 func (m *Message) Age() time.Duration {
 	if m.delivery == nil {
 		return 0

@@ -23,7 +23,7 @@ type OutboxConfig struct {
 	Kind  Kind // Push, Pub or Req
 	Name  string
 	Level Level
-	Mode  ledger.Mode // Edition, BestEffort and Number are filled in
+	Mode  ledger.Mode // Edition, BestEffort, Number and OnDone are filled in
 
 	// ReplyCredit is how many bytes of reply bodies may be on their way (Req).
 	ReplyCredit uint64
@@ -39,6 +39,8 @@ type OutboxConfig struct {
 	Wind func(at time.Time)
 	// OnSettled tells each message's fate, in order.
 	OnSettled func(Settlement)
+	// OnDone, if there is one, tells in its place of neighbours that a consumer has done at their first attempt.
+	OnDone func(from, to uint64, by Who)
 	// OnReply hands over a request's answer; body is the callee's.
 	OnReply func(seq uint64, o Outcome, body []byte, by Who)
 	// OnPatterns tells what a subscriber asked for; it returns from which seq on that
@@ -93,6 +95,12 @@ func NewOutbox(cfg OutboxConfig, mu sync.Locker, first uint64) *Outbox {
 	}
 	mode := cfg.Mode
 	mode.Edition, mode.BestEffort, mode.Number = cfg.Local.Edition, cfg.Level == BestEffort, cfg.Local.Numbers
+	if cfg.OnDone != nil {
+		mode.OnDone = func(from, to uint64, by Who) {
+			cfg.Changed.Fire()
+			cfg.OnDone(from, to, by)
+		}
+	}
 	b.led = ledger.New(mode, first, time.Now(), func(s Settlement) {
 		cfg.Changed.Fire()
 		cfg.OnSettled(s)
@@ -144,11 +152,14 @@ func (t Turn) Pass() {
 	}
 }
 
+// Called reports whether the only pipe was called by DispatchHere and has not come yet. Locked.
+func (b *Outbox) Called() bool { return b.expected && len(b.pipes) == 1 }
+
 // DispatchHere is Dispatch for a caller who takes the Turn it returns once the lock is
 // released, or passes it. While the only pipe was called and has not come yet, it does nothing: that
 // one will dispatch. Locked.
 func (b *Outbox) DispatchHere() (t Turn) {
-	if b.expected && len(b.pipes) == 1 {
+	if b.Called() {
 		return t
 	}
 	b.led.Dispatch(func(c *ledger.Consumer) {

@@ -36,13 +36,17 @@ func benchmark(b *testing.B, consumers, batch int, it Item) {
 	}
 	keys := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	keyed := it.Key != ""
-	it.Record = make([]byte, 100)
 	sends := make([]Send, 0, batch)
+	var block []byte
 	var done ranges.Set
 	b.ReportAllocs()
 	for seq := uint64(1); b.Loop(); {
 		for range batch {
-			it.Seq = seq
+			if cap(block)-len(block) < 100 {
+				it.Base, block = seq, make([]byte, 0, 64<<10)
+			}
+			block = block[:len(block)+100]
+			it.Seq, it.Record = seq, block[len(block)-100:]
 			if keyed {
 				it.Key = keys[seq%8]
 			}
@@ -54,7 +58,7 @@ func benchmark(b *testing.B, consumers, batch int, it Item) {
 			for _, c := range l.Consumers() {
 				sends = l.Take(c, sends[:0], 1<<20, now)
 				for _, s := range sends {
-					done.Add(s.Seq, s.Seq)
+					done.Add(s.Seq, s.Seq+uint64(s.N)-1)
 				}
 				if err := l.Done(c, wire.EditionRanges{Edition: edition, Ranges: done.Ranges()}); err != nil {
 					b.Fatal(err)

@@ -26,15 +26,18 @@ func problem(l *Ledger) string {
 	leased := map[*Consumer]int{}
 	seen := ringCount{lanes: map[uint64]uint64{}}
 	for i := range l.ring.n {
-		e := l.ring.at(i)
-		if i > 0 && l.ring.at(i-1).seq >= e.seq {
-			return fmt.Sprintf("seq %d stands before %d", l.ring.at(i-1).seq, e.seq)
+		e := l.ring.view(i)
+		if e.seq != l.ring.seqAt(i) || e.state != l.ring.stateAt(i) {
+			return fmt.Sprintf("seq %d (%v) shows as %d (%v)", l.ring.seqAt(i), l.ring.stateAt(i), e.seq, e.state)
+		}
+		if i > 0 && l.ring.seqAt(i-1) >= e.seq {
+			return fmt.Sprintf("seq %d stands before %d", l.ring.seqAt(i-1), e.seq)
 		}
 		if e.state.settled() {
 			seen.settled++
 			continue
 		}
-		if s := problemOf(l, e, &seen); s != "" {
+		if s := problemOf(l, &e, &seen); s != "" {
 			return fmt.Sprintf("seq %d (%v): %s", e.seq, e.state, s)
 		}
 		if e.state == Leased {
@@ -54,8 +57,11 @@ func problem(l *Ledger) string {
 			return fmt.Sprintf("%s: counted %d, there are %d", cmp.what, cmp.got, cmp.want)
 		}
 	}
-	if l.ring.n > 0 && l.ring.at(0).state.settled() {
+	if l.ring.n > 0 && l.ring.stateAt(0).settled() {
 		return "a settled message pins the front of the ring"
+	}
+	if up := len(slices.DeleteFunc(slices.Clone(l.consumers), func(c *Consumer) bool { return !c.attached })); l.up != up {
+		return fmt.Sprintf("counted %d attached, there are %d", l.up, up)
 	}
 	for _, con := range l.consumers {
 		if s := problemAt(l, con, leased[con]); s != "" {
@@ -141,7 +147,7 @@ func problemOf(l *Ledger, e *entry, seen *ringCount) string {
 		if e.taken && !e.mayHold(e.holder) {
 			return "sent to a process that is not suspected"
 		}
-		if !e.taken && !slices.Contains(e.holder.out.s[e.holder.out.head:], e.seq) {
+		if !e.taken && !e.holder.out.contains(e.seq) {
 			return "leased and never to be taken"
 		}
 		if !e.taken && e.mayHold(e.holder) {
@@ -163,6 +169,10 @@ func problemOf(l *Ledger, e *entry, seen *ringCount) string {
 	return ""
 }
 
+func (q *spans) contains(seq uint64) bool {
+	return slices.ContainsFunc(q.s[q.head:], func(s span) bool { return s.from <= seq && seq <= s.to })
+}
+
 func problemAt(l *Ledger, c *Consumer, leased int) string {
 	switch {
 	case c.leased != leased:
@@ -177,7 +187,7 @@ func problemAt(l *Ledger, c *Consumer, leased int) string {
 		return fmt.Sprintf("%d wait for it, of %d parked", c.parked.len(), l.parked)
 	}
 	if c.alone != 0 {
-		if e := l.ring.find(c.alone); e == nil || e.state != Leased && e.state != Parked {
+		if e, ok := l.ring.look(c.alone); !ok || e.state != Leased && e.state != Parked {
 			return fmt.Sprintf("kept for %d, which does not need it", c.alone)
 		}
 	}
@@ -195,7 +205,7 @@ func problemOfBounds(l *Ledger) string {
 		{"retries", l.retry.len(), slack}, {"delays and back-offs", l.delayed.len(), slack}, {"due", l.due.len(), slack}, {"TTLs", l.expiry.len(), slack},
 		{"lanes", len(l.lanes), owed}, {"settled entries", l.settled, max(keepRing, 3*owed) + 1},
 		{"staged marks", l.stage.open - len(l.stage.marks) + l.stage.head, 0},
-		{"slots", l.ring.slots(), max(keepRing, 2*(l.ring.n+2*ringPage))}, {"ranges of late answers", l.late.Len(), maxLate},
+		{"slots", l.ring.slots(), max(keepRing, 2*(l.ring.n+2*ringPage))}, {"idle rows", len(l.ring.idle), max(keepPages, len(l.ring.pages)/4+1)}, {"ranges of late answers", l.late.Len(), maxLate},
 	} {
 		if b.got > b.most {
 			return fmt.Sprintf("%d %s with %d messages owed, want at most %d", b.got, b.what, owed, b.most)

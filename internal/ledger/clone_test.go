@@ -16,6 +16,7 @@ import (
 
 func (w *world) clone() *world {
 	n := *w
+	n.block = slices.Clip(w.block) // what w adds is not n's
 	n.store = w.store.clone()
 	cons := map[*Consumer]*Consumer{}
 	n.l = w.l.clone(cons)
@@ -99,11 +100,9 @@ func (l *Ledger) clone(cons map[*Consumer]*Consumer) *Ledger {
 	for i, c := range l.consumers {
 		c.cloneTo(n.consumers[i], cons)
 	}
-	n.ring = ring{}
-	for i := range l.ring.n {
-		e := *l.ring.at(i)
-		e.holder, e.suspects = cons[e.holder], cloneProcesses(e.suspects, cons)
-		*n.ring.push() = e
+	n.ring = ring{head: l.ring.head, n: l.ring.n}
+	for _, p := range l.ring.pages {
+		n.ring.pages = append(n.ring.pages, p.clone(cons))
 	}
 	n.retry.items = slices.Clone(l.retry.items)
 	n.delayed.items = slices.Clone(l.delayed.items)
@@ -123,6 +122,21 @@ func (l *Ledger) clone(cons map[*Consumer]*Consumer) *Ledger {
 	n.dropped = maps.Clone(l.dropped)
 	return &n
 }
+
+func (p page) clone(cons map[*Consumer]*Consumer) page {
+	if p.row != nil {
+		u := *p.row
+		u.holder, u.self = cons[u.holder], cloneProcesses(u.self, cons)
+		return page{row: &u}
+	}
+	list := *p.list
+	for i := range list {
+		list[i].holder, list[i].suspects = cons[list[i].holder], cloneProcesses(list[i].suspects, cons)
+	}
+	return page{list: &list}
+}
+
+func (q *spans) clone() spans { return spans{s: slices.Clone(q.s[q.head:])} }
 
 func (f *fifo) clone() fifo { return fifo{s: slices.Clone(f.s[f.head:])} }
 
@@ -158,13 +172,14 @@ func TestCloneAndKeyKnowEveryField(t *testing.T) {
 		v    any
 		want string
 	}{
-		{Ledger{}, "mode earlier epoch now ring fresh unsure mark volatile ahead next retry delayed expiry oldest lanes spare parked waiting early absent due away aside late consumers told stage turn counts dropped settled onSettl"},
+		{Ledger{}, "mode earlier epoch now ring fresh unsure mark volatile ahead next retry delayed expiry oldest lanes spare parked waiting early absent due away aside late consumers up told stage turn counts dropped settled onSettl"},
 		{Consumer{}, "Who hash number attached nonce self store renewed over stale paused creditMsgs creditBytes sentMsgs sentBytes leased alone out behind parked confirms staged revoke holes"},
 		{entry{}, "seq base record accepted expires key holder suspects attempt deliveries lost state taken begun unknown overdue early absent"},
-		{stage{}, "marks head open dropped"}, {stagedMark{}, "c edition seqs reason n"}, {lane{}, "head waiting"}, {fifo{}, "s head"}, {ring{}, "pages head n spare"}, {process{}, "who nonce nack"},
+		{stage{}, "marks head open dropped"}, {stagedMark{}, "c edition seqs reason n"}, {lane{}, "head waiting"}, {fifo{}, "s head"}, {spans{}, "s head"}, {ring{}, "pages head n spare idle"}, {page{}, "list row"},
+		{row{}, "first n leased taken done settled holder self pieces used ends"}, {piece{}, "from at base accepted data"}, {process{}, "who nonce nack"},
 		{confirms{}, "current older ranges answers out parts"}, {holes{}, "start limit waiting told proof news"}, {ranges.Set{}, "buf lo hi count"},
 		{marks.Stream{}, "incarnation nonce number known editions last index duplicates"},
-		{world{}, "without plain mode now life firsts nextSeq l nodes ghosts store keeps wrong"},
+		{world{}, "without plain mode now life firsts nextSeq block base l nodes ghosts store keeps wrong"},
 		{store{}, "id items settled mark holders met dirty fetched writing wrote raise batch"},
 		{receiver{}, "con nonce disk saved acked last memory links cur queue running failed until lessor unsaid window gone"},
 		{link{}, "number open met there down up pipe life attach greeted proven asked renews renew credit arrived"},

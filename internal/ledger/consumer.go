@@ -29,7 +29,7 @@ type Consumer struct {
 	sentMsgs, sentBytes     uint64
 	leased                  int
 	alone                   uint64 // a message that must be the only one in hand; 0: none
-	out                     fifo   // leased, not yet taken by the writer
+	out                     spans  // leased, not yet taken by the writer
 	behind                  bool   // its next one waits for a hole to be durable
 	parked                  heap[uint64]
 
@@ -129,11 +129,11 @@ func (l *Ledger) suspected(c *Consumer) (found bool) {
 // settle the one it is given.
 func (l *Ledger) each(f func(*entry)) {
 	end := max(l.fresh, l.unsure)
-	for i := 0; i < l.ring.n && l.ring.at(i).seq < end; i++ {
-		e := l.ring.at(i)
-		if e.state.settled() {
+	for i := 0; i < l.ring.n && l.ring.seqAt(i) < end; i++ {
+		if l.ring.stateAt(i).settled() {
 			continue
 		}
+		e := l.ring.at(i)
 		seq := e.seq
 		f(e)
 		i = l.ring.index(seq+1) - 1 // settling may have moved the ring
@@ -157,7 +157,10 @@ func (l *Ledger) Attach(c *Consumer) (number uint64, lastStore [16]byte) {
 // detach stops dispatch to c. What was leased but never taken was never on the
 // wire: it is queued again without suspicion.
 func (l *Ledger) detach(c *Consumer) {
-	c.attached = false
+	if c.attached {
+		c.attached = false
+		l.up--
+	}
 	l.retract(c)
 }
 
@@ -178,7 +181,7 @@ func (l *Ledger) Resume(c *Consumer) {
 
 // retract queues again what c was to get.
 func (l *Ledger) retract(c *Consumer) {
-	for ; c.out.len() > 0; c.out.pop() {
+	for ; c.out.len() > 0; c.out.pop(1) {
 		if e := l.ring.find(c.out.peek()); e != nil && e.state == Leased && e.holder == c {
 			l.requeue(e)
 		}
@@ -230,6 +233,7 @@ func (l *Ledger) Attached(c *Consumer, a wire.Attached, now time.Time) (bool, er
 	}
 	c.paused = false
 	c.attached, c.over, c.store, c.renewed = true, false, a.Store, l.at(now)
+	l.up++
 	c.creditMsgs, c.creditBytes, c.sentMsgs, c.sentBytes = a.Messages, a.Bytes, 0, 0
 	c.revoke = held.Clone() // but for what is owed: see below
 	l.each(func(e *entry) {
@@ -348,8 +352,14 @@ func (l *Ledger) settleRanges(c *Consumer, rs []ranges.Range) {
 		l.countLate(r)
 		for seq := r.From; seq <= r.To; {
 			i := l.ring.index(seq)
-			if i >= l.ring.n || l.ring.at(i).seq > r.To {
+			if i >= l.ring.n || l.ring.seqAt(i) > r.To {
 				break
+			}
+			if u, slot := l.ring.rowAt(i); u != nil && u.holder == c && slot < u.taken {
+				end := slot + int(min(r.To-l.ring.seqAt(i)+1, uint64(u.taken-slot)))
+				seq = u.first + uint64(end)
+				l.settleRow(u, slot, end)
+				continue
 			}
 			e := l.ring.at(i)
 			seq = e.seq + 1
@@ -423,7 +433,7 @@ func (l *Ledger) Nack(c *Consumer, n wire.Nack, now time.Time) error {
 	for _, r := range own {
 		for seq := r.From; seq <= r.To; {
 			i := l.ring.index(seq)
-			if i >= l.ring.n || l.ring.at(i).seq > r.To {
+			if i >= l.ring.n || l.ring.seqAt(i) > r.To {
 				break
 			}
 			e := l.ring.at(i)

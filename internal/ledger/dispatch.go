@@ -54,10 +54,20 @@ func (l *Ledger) Dispatch(wake func(*Consumer)) {
 	}
 	l.aside = l.aside[:0]
 	for !stuck {
-		e := l.firstFresh()
-		if e == nil {
+		i, ok := l.firstFresh()
+		if !ok {
 			return
 		}
+		if u, _ := l.ring.rowAt(i); u != nil {
+			if c, at := l.sole(u); c != nil {
+				if !l.leaseRow(u, c, at) {
+					return
+				}
+				wake(c)
+				continue
+			}
+		}
+		e := l.ring.at(i)
 		c := l.choose(e)
 		if c == nil && e.state != Parked {
 			return
@@ -240,7 +250,7 @@ func (l *Ledger) lease(e *entry, c *Consumer) {
 	if e.lost >= aloneAfter {
 		c.alone = e.seq
 	}
-	c.out.push(e.seq)
+	c.out.push(e.seq, 1)
 }
 
 // refund gives back the credit of a message that was leased and never sent.
@@ -260,11 +270,12 @@ func (l *Ledger) free(seq uint64) {
 	}
 }
 
-// Send is a message on its way to the wire.
+// Send is a message on its way to the wire, or several: those of the seqs from Seq on whose records follow each other.
 type Send struct {
 	Seq         uint64
+	N           int // messages
 	Base        uint64
-	Record      []byte
+	Record      []byte // all of theirs
 	Attempt     uint64
 	Redelivered bool
 	Age         time.Duration
@@ -279,9 +290,22 @@ func (l *Ledger) Take(c *Consumer, dst []Send, max int, now time.Time) []Send {
 	t, size := l.at(now), 0
 	c.behind = false
 	for c.attached && c.out.len() > 0 {
+		if u := l.rowFor(c); u != nil {
+			if c.behind = l.stage.behind(c.out.peek()); c.behind {
+				break
+			}
+			before, taken := len(dst), u.taken
+			if dst = u.takeRow(dst, max-size, size == 0, t); len(dst) == before {
+				break
+			}
+			c.holes.sent(c.out.peek())
+			c.out.pop(uint64(u.taken - taken))
+			size += int(u.size(taken, u.taken))
+			continue
+		}
 		e := l.ring.find(c.out.peek())
 		if e == nil || e.state != Leased || e.holder != c {
-			c.out.pop() // cancelled or settled by another meanwhile
+			c.out.pop(1) // cancelled or settled by another meanwhile
 			continue
 		}
 		if size > 0 && (size+len(e.record) > max || large(e)) {
@@ -292,10 +316,10 @@ func (l *Ledger) Take(c *Consumer, dst []Send, max int, now time.Time) []Send {
 			break
 		}
 		size += len(e.record)
-		s := Send{Seq: e.seq, Base: e.base, Record: e.record, Attempt: uint64(e.attempt),
+		s := Send{Seq: e.seq, N: 1, Base: e.base, Record: e.record, Attempt: uint64(e.attempt),
 			Redelivered: e.doubt(), Age: time.Duration(t - e.accepted), Large: large(e)}
 		dst = append(dst, s)
-		c.out.pop()
+		c.out.pop(1)
 		e.taken = true
 		if l.mode.BestEffort {
 			l.settle(e, Settlement{State: Handed})
@@ -311,4 +335,16 @@ func (l *Ledger) Take(c *Consumer, dst []Send, max int, now time.Time) []Send {
 		}
 	}
 	return dst
+}
+
+// rowFor is the row whose part that is leased to c and not taken is next to be taken by it; nil if something else is.
+func (l *Ledger) rowFor(c *Consumer) *row {
+	i := l.ring.index(c.out.peek())
+	if i >= l.ring.n || l.ring.seqAt(i) != c.out.peek() {
+		return nil
+	}
+	if u, slot := l.ring.rowAt(i); u != nil && u.holder == c && u.taken == slot && slot < u.leased {
+		return u
+	}
+	return nil
 }

@@ -175,10 +175,10 @@ func TestASendTellsAttemptAgeAndBlock(t *testing.T) {
 	c := r.join("a", 100)
 	r.l.Append(Item{Seq: 12, Base: 10, Record: []byte("x")}, r.now)
 	r.pass(3e9)
-	want(t, "send", r.take(c), []Send{{Seq: 12, Base: 10, Record: []byte("x"), Attempt: 1, Age: 3e9}})
+	want(t, "send", r.take(c), []Send{{Seq: 12, N: 1, Base: 10, Record: []byte("x"), Attempt: 1, Age: 3e9}})
 	r.nack(c, wire.NackHandler, 12)
 	r.pass(2e9)
-	want(t, "send", r.take(c), []Send{{Seq: 12, Base: 10, Record: []byte("x"), Attempt: 2, Age: 5e9, Redelivered: true}})
+	want(t, "send", r.take(c), []Send{{Seq: 12, N: 1, Base: 10, Record: []byte("x"), Attempt: 2, Age: 5e9, Redelivered: true}})
 }
 
 func TestBestEffortIsHandedOverAndForgotten(t *testing.T) {

@@ -29,6 +29,9 @@
 // After a restart the owner appends what is not settled on disk. What the mark says was
 // dispatched is unknown ([Item]): it waits until all who may have it have said so.
 //
+// Messages of which nothing is individual stand in rows, which cost next to nothing; they
+// behave as each would on its own.
+//
 // Order: what was never dispatched goes out by seq; what came back goes first, by
 // seq too. A message with a key waits while an earlier one of that key is
 // unsettled, and a key keeps to one consumer by rendezvous hashing while the set of

@@ -468,9 +468,10 @@ func (t *state) keyOf(order ...int) uint64 {
 	}
 	k.put(uint64(l.ring.n))
 	for i := range l.ring.n {
-		e := l.ring.at(i)
+		e := l.ring.view(i)
+		u, _ := l.ring.rowAt(i)
 		k.put(e.seq, uint64(e.state), place(e.holder), uint64(e.lost), uint64(e.deliveries), uint64(len(e.suspects)))
-		k.flags(e.taken, e.begun, e.unknown) // there are no delays here
+		k.flags(e.taken, e.begun, e.unknown, u != nil) // there are no delays here
 		n := len(k)
 		for _, p := range e.suspects { // in whatever order they came
 			k.put(place(p.who), 3*uint64(p.nonce[0])+uint64(p.nack))
@@ -564,8 +565,8 @@ func (k *keyWriter) receiver(w *world, r *receiver) {
 	c, l := r.con, w.l
 	k.put(c.number, uint64(c.nonce[0]), uint64(c.store[0]), c.alone, uint64(c.out.len()), uint64(r.nonce), uint64(r.disk), uint64(len(r.saved)))
 	k.flags(r.lessor < w.life, l.alive(c), r.gone, c.attached, c.stale, w.lapsed(r), r.unsaid, c.behind)
-	for _, seq := range c.out.s[c.out.head:] {
-		k.put(seq)
+	for _, s := range c.out.s[c.out.head:] {
+		k.put(s.from, s.to)
 	}
 	for _, rs := range append([]wire.EditionRanges{{Ranges: c.confirms.current.Ranges()}, {Ranges: c.revoke.Ranges()}}, older(c)...) {
 		k.put(rs.Edition, uint64(len(rs.Ranges)))

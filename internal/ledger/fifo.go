@@ -43,3 +43,37 @@ func (f *fifo) remove(v uint64) {
 		f.s = slices.Delete(f.s, f.head+i, f.head+i+1)
 	}
 }
+
+// spans is a queue of seqs, of which neighbours stand together, and which reuses its memory.
+type spans struct {
+	s    []span
+	head int
+}
+
+// push adds n seqs, the first of which is seq.
+func (q *spans) push(seq, n uint64) {
+	if last := len(q.s) - 1; last >= q.head && q.s[last].to+1 == seq {
+		q.s[last].to += n
+		return
+	}
+	if len(q.s) == cap(q.s) && q.head > len(q.s)/2 {
+		n := copy(q.s, q.s[q.head:])
+		q.s, q.head = q.s[:n], 0
+	}
+	q.s = append(q.s, span{seq, seq + n - 1})
+}
+
+func (q *spans) len() int     { return len(q.s) - q.head }
+func (q *spans) peek() uint64 { return q.s[q.head].from }
+
+// pop takes out n seqs, which are neighbours.
+func (q *spans) pop(n uint64) {
+	if first := &q.s[q.head]; first.from+n <= first.to {
+		first.from += n
+		return
+	}
+	q.head++
+	if q.head == len(q.s) {
+		q.s, q.head = q.s[:0], 0
+	}
+}

@@ -80,6 +80,8 @@ type Mode struct {
 	MaxBackoff time.Duration
 	Number     func() uint64 // the next ATTACH's number; nil: counted per consumer
 
+	// OnDone, if there is one, is told of neighbours that one consumer has done at their first attempt, in place of settle.
+	OnDone func(from, to uint64, by Who)
 	// OnTry, if there is one, is called for each message whose Deliveries rose without
 	// settling it, in the course of whatever call that happens in.
 	OnTry func(Try)
@@ -106,7 +108,7 @@ type Try struct {
 type Item struct {
 	Seq     uint64 // greater than every earlier one
 	Base    uint64 // first seq of the block Record was framed in
-	Record  []byte // immutable from now on
+	Record  []byte // immutable from now on; where those of neighbours follow each other in memory they are handed over together
 	Key     string // ordering key; empty: none
 	Expires time.Time
 
@@ -255,6 +257,7 @@ type Ledger struct {
 	late     ranges.Set    // settled otherwise than done, although somebody may have begun them
 
 	consumers []*Consumer
+	up        int // of them, those that are attached
 	told      []wire.Gap
 	stage     stage
 	turn      int // where the next round robin starts
@@ -307,8 +310,19 @@ func laneOf(key string) uint64 {
 // What earlier lives left may be appended piece by piece while consumers come and go; what
 // is unknown, before any of them attaches. Dispatch leases it out.
 func (l *Ledger) Append(it Item, now time.Time) {
+	if it.Seq < l.mode.First {
+		l.counts.Carried++
+	} else {
+		l.counts.Accepted++
+	}
+	l.next = it.Seq + 1
+	l.counts.Queued++
+	l.counts.Bytes += uint64(len(it.Record))
+	if l.plain(&it) && l.ring.add(&it, l.at(now)) {
+		return
+	}
 	e := l.ring.push()
-	e.seq, e.base, e.record, e.accepted = it.Seq, it.Base, it.Record, l.at(now)
+	e.seq, e.base, e.record, e.accepted = it.Seq, it.Base, slices.Clip(it.Record), l.at(now)
 	if it.Key != "" {
 		e.key = laneOf(it.Key)
 	}
@@ -320,14 +334,6 @@ func (l *Ledger) Append(it Item, now time.Time) {
 		e.accepted = l.at(it.Accepted)
 	}
 	e.attempt, e.deliveries = it.Attempt, it.Deliveries
-	if it.Seq < l.mode.First {
-		l.counts.Carried++
-	} else {
-		l.counts.Accepted++
-	}
-	l.next = it.Seq + 1
-	l.counts.Queued++
-	l.counts.Bytes += uint64(len(it.Record))
 	l.delay(e, it)
 	if it.Unknown {
 		l.appendUnknown(e)
@@ -359,8 +365,8 @@ func (l *Ledger) Owed() (messages int, bytes uint64) {
 // Lowest is the first seq not settled, or the next one to be accepted.
 func (l *Ledger) Lowest() uint64 {
 	for i := range l.ring.n {
-		if e := l.ring.at(i); !e.state.settled() {
-			return e.seq
+		if !l.ring.stateAt(i).settled() {
+			return l.ring.seqAt(i)
 		}
 	}
 	return l.next
@@ -460,7 +466,11 @@ func (l *Ledger) settle(e *entry, st Settlement) {
 
 // trim lets settled entries go, and what still names them.
 func (l *Ledger) trim() {
-	for l.ring.n > 0 && l.ring.at(0).state.settled() {
+	for l.ring.n > 0 && l.ring.stateAt(0).settled() {
+		if n := l.ring.popDone(); n > 0 {
+			l.settled -= n
+			continue
+		}
 		l.ring.popFront()
 		l.settled--
 	}
@@ -598,10 +608,9 @@ func (l *Ledger) DropOldest(reason string) bool {
 // does not look at again before that comes back: it is asked after every step of the owner.
 func (l *Ledger) oldestFree() *entry {
 	for i := l.ring.index(l.oldest); i < l.ring.n; i++ {
-		e := l.ring.at(i)
-		if !e.state.settled() && e.state != Leased && e.state != Waiting {
-			l.oldest = e.seq
-			return e
+		if s := l.ring.stateAt(i); !s.settled() && s != Leased && s != Waiting {
+			l.oldest = l.ring.seqAt(i)
+			return l.ring.at(i)
 		}
 	}
 	l.oldest = l.next
@@ -619,20 +628,20 @@ func (l *Ledger) giveUp(e *entry, reason string) {
 	l.settle(e, Settlement{State: Dropped, Reason: reason})
 }
 
-// firstFresh is the oldest entry never dispatched, or nil.
-func (l *Ledger) firstFresh() *entry {
-	for i := l.ring.index(l.fresh); i < l.ring.n; i++ {
-		e := l.ring.at(i)
-		l.fresh = e.seq
-		if l.mode.Marked && e.seq > l.mark && l.kept(e.seq) {
-			return nil
+// firstFresh is where the oldest entry that was never dispatched stands; false if there is none.
+func (l *Ledger) firstFresh() (i int, ok bool) {
+	for i = l.ring.index(l.fresh); i < l.ring.n; i++ {
+		seq := l.ring.seqAt(i)
+		l.fresh = seq
+		if l.mode.Marked && seq > l.mark && l.kept(seq) {
+			return 0, false
 		}
-		if e.state == Queued {
-			return e
+		if l.ring.stateAt(i) == Queued {
+			return i, true
 		}
 	}
 	l.fresh = l.next
-	return nil
+	return 0, false
 }
 
 // Cancel settles a message whose sender gave up waiting. It reports whether it was
@@ -754,7 +763,11 @@ func (l *Ledger) check(c *Consumer, edition uint64, rs []ranges.Range) error {
 		if r.From == 0 || r.From > r.To || edition == l.mode.Edition && r.To >= max(l.next, l.mode.Given) {
 			return ErrForged{r.To}
 		}
-		for i := l.ring.index(r.From); i < l.ring.n && l.ring.at(i).seq <= r.To; i++ {
+		for i := l.ring.index(r.From); i < l.ring.n && l.ring.seqAt(i) <= r.To; i++ {
+			if u, slot := l.ring.rowAt(i); u != nil && u.holder == c && slot < u.taken {
+				i += u.taken - slot - 1 // all these were
+				continue
+			}
 			if e := l.ring.at(i); !e.state.settled() && !e.unknown && !e.sentTo(c) {
 				return ErrForged{e.seq}
 			}

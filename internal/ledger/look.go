@@ -16,8 +16,8 @@ type Sight struct {
 // Look tells what is known of an owed message; ok is false if it is not owed, or was not accepted yet. It takes time in
 // proportion to the delayed messages.
 func (l *Ledger) Look(seq uint64) (s Sight, ok bool) {
-	e := l.ring.find(seq)
-	if e == nil || e.state.settled() {
+	e, ok := l.ring.look(seq)
+	if !ok || e.state.settled() {
 		return Sight{}, false
 	}
 	s = Sight{State: e.state, Attempt: e.attempt, Deliveries: e.deliveries, Accepted: l.epoch.Add(time.Duration(e.accepted))}

@@ -36,7 +36,7 @@ func (l *Ledger) WantsMark() uint64 {
 // asked last: a long row of them is passed at once, and looked at once.
 func (l *Ledger) passDelayed() uint64 {
 	l.ahead = max(l.ahead, l.fresh)
-	for i := l.ring.index(l.ahead); i < l.ring.n && l.ring.at(i).seq == l.ahead && l.ring.at(i).state == Delayed; i++ {
+	for i := l.ring.index(l.ahead); i < l.ring.n && l.ring.seqAt(i) == l.ahead && l.ring.stateAt(i) == Delayed; i++ {
 		l.ahead++
 	}
 	return l.ahead

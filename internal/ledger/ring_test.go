@@ -8,7 +8,15 @@ import (
 )
 
 // slots is how many entries there is memory for.
-func (r *ring) slots() int { return (len(r.pages) + len(r.spare)) * ringPage }
+func (r *ring) slots() int {
+	n := len(r.spare)
+	for _, p := range r.pages {
+		if p.list != nil {
+			n++
+		}
+	}
+	return n * ringPage
+}
 
 // TestARingIsWhatWasPushedAndNotPopped holds a ring against a plain list.
 func TestARingIsWhatWasPushedAndNotPopped(t *testing.T) {
@@ -18,7 +26,20 @@ func TestARingIsWhatWasPushedAndNotPopped(t *testing.T) {
 		next := uint64(1)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			n := rapid.IntRange(1, 5*ringPage).Draw(t, "n")
-			switch rapid.IntRange(0, 4).Draw(t, "what") {
+			switch rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5, 6}).Draw(t, "what") {
+			case 5:
+				for range n {
+					next++
+					it := Item{Seq: next, Base: next - next%50, Record: []byte{1}}
+					if !r.add(&it, 0) {
+						r.push().seq = next
+					}
+					model = append(model, entry{seq: next})
+				}
+			case 6:
+				if len(model) > 0 {
+					r.at(rapid.IntRange(0, len(model)-1).Draw(t, "i"))
+				}
 			case 0, 1:
 				for range n {
 					next += rapid.Uint64Range(1, 3).Draw(t, "gap")
@@ -53,15 +74,20 @@ func sameRing(t *rapid.T, r *ring, model []entry) {
 		t.Fatalf("%d entries, want %d", r.n, len(model))
 	}
 	for i, e := range model {
-		if got := r.at(i).seq; got != e.seq {
-			t.Fatalf("entry %d is of seq %d, want %d", i, got, e.seq)
+		if got := r.view(i).seq; got != e.seq || r.seqAt(i) != got {
+			t.Fatalf("entry %d is of seq %d and shows %d, want %d", i, got, r.seqAt(i), e.seq)
 		}
-		if got := r.find(e.seq); got != r.at(i) {
-			t.Fatalf("seq %d is found at %+v", e.seq, got)
+		if got := r.index(e.seq); got != i {
+			t.Fatalf("seq %d is found at %d, want %d", e.seq, got, i)
 		}
 	}
 	if most := max(keepRing, 2*(r.n+2*ringPage)); r.slots() > most {
 		t.Fatalf("%d slots for %d entries, want at most %d", r.slots(), r.n, most)
+	}
+	for _, u := range r.idle {
+		if u.n != 0 || u.holder != nil || u.pieces[0].data != nil {
+			t.Fatalf("an idle row holds %+v", u)
+		}
 	}
 	for _, p := range r.spare {
 		for i := range p {

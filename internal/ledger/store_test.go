@@ -118,7 +118,7 @@ func (w *world) fetch() {
 	for _, seq := range w.l.TakeDue(nil, w.nextSeq) {
 		w.store.fetched.Add(seq, seq)
 		i := slices.IndexFunc(w.store.items, func(it Item) bool { return it.Seq == seq })
-		w.l.Fill(seq, seq, w.store.items[i].Record)
+		w.l.Fill(seq, w.store.items[i].Base, w.store.items[i].Record)
 	}
 }
 

@@ -162,8 +162,8 @@ func (l *Ledger) merge(set *ranges.Set) {
 
 // owes reports whether any of from..to is not settled.
 func (l *Ledger) owes(from, to uint64) bool {
-	for i := l.ring.index(from); i < l.ring.n && l.ring.at(i).seq <= to; i++ {
-		if !l.ring.at(i).state.settled() {
+	for i := l.ring.index(from); i < l.ring.n && l.ring.seqAt(i) <= to; i++ {
+		if !l.ring.stateAt(i).settled() {
 			return true
 		}
 	}

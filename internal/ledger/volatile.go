@@ -12,7 +12,10 @@ import "time"
 
 // Volatile says that messages from that seq on are kept nowhere: neither Marked nor Staged
 // concerns them. The boundary only rises. A ledger that was never told keeps all of them.
-func (l *Ledger) Volatile(from uint64) { l.volatile = from }
+func (l *Ledger) Volatile(from uint64) {
+	l.ring.spreadFrom(l.ring.index(l.volatile), from)
+	l.volatile = from
+}
 
 // kept reports whether a message is kept on disk.
 func (l *Ledger) kept(seq uint64) bool { return seq < l.volatile }
@@ -29,7 +32,7 @@ type Debt struct {
 // false. f must not change the ledger.
 func (l *Ledger) Owing(from uint64, f func(Debt) bool) {
 	for i := l.ring.index(from); i < l.ring.n; i++ {
-		e := l.ring.at(i)
+		e := l.ring.view(i)
 		if e.state.settled() {
 			continue
 		}
@@ -54,7 +57,7 @@ func (l *Ledger) Unmarked() bool {
 	}
 	l.firstFresh()
 	i := l.ring.index(l.fresh)
-	return i < l.ring.n && l.ring.at(i).seq > l.mark && l.kept(l.ring.at(i).seq)
+	return i < l.ring.n && l.ring.seqAt(i) > l.mark && l.kept(l.ring.seqAt(i))
 }
 
 // Attended reports whether any consumer is attached.

@@ -46,6 +46,8 @@ type world struct {
 	life    byte     // the sender's: its nonce, incarnation and edition
 	firsts  []uint64 // the first seq of each life
 	nextSeq uint64
+	block   []byte // the records of those from base on
+	base    uint64
 	l       *Ledger
 	nodes   []*receiver
 	ghosts  [][]ghost // by life and seq
@@ -182,9 +184,9 @@ func newWorld(mode Mode, receivers int, without ablation, disks bool) *world {
 	return w
 }
 
-// begin is the beginning of a life of the sender.
 func (w *world) begin() {
 	w.life++
+	w.block = nil
 	if w.store == nil {
 		w.nextSeq = 1
 	}
@@ -224,6 +226,9 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
+// worldBlock is about how many bytes of records the blocks of a world hold.
+const worldBlock = 40
+
 func (w *world) ghost(life byte, seq uint64) *ghost {
 	return &w.ghosts[life-1][seq-w.firsts[life-1]]
 }
@@ -233,7 +238,12 @@ func (w *world) put(key string, ttl, delay time.Duration) {
 	seq := w.nextSeq
 	w.nextSeq++
 	w.ghosts[w.life-1] = append(w.ghosts[w.life-1], ghost{key: key, due: w.now.Add(delay), delayed: delay > 0})
-	it := Item{Seq: seq, Base: seq, Key: key, Record: wire.AppendRecord(nil, wire.Record{Key: []byte(key), TTL: ttl, Body: []byte{w.life}})}
+	if len(w.block) == 0 || len(w.block) > worldBlock {
+		w.block, w.base = make([]byte, 0, 2*worldBlock), seq
+	}
+	at := len(w.block)
+	w.block = wire.AppendRecord(w.block, wire.Record{Delta: seq - w.base, Key: []byte(key), TTL: ttl, Body: []byte{w.life}})
+	it := Item{Seq: seq, Base: w.base, Key: key, Record: w.block[at:]}
 	if ttl > 0 {
 		it.Expires = w.now.Add(ttl)
 	}
@@ -361,14 +371,33 @@ func (w *world) write(r *receiver, n int) {
 	for _, g := range r.con.TakeGaps() {
 		k.say(wire.AppendGap(nil, g))
 	}
-	for _, s := range w.l.Take(r.con, nil, n, w.now) {
-		flag := s.Redelivered && !w.without.flag && !(w.without.unknownFlag && w.l.ring.find(s.Seq).unknown)
+	for _, s := range singles(w.l.Take(r.con, nil, n, w.now)) {
+		flag := s.Redelivered && !w.without.flag
+		if e, _ := w.l.ring.look(s.Seq); w.without.unknownFlag && e.unknown {
+			flag = false
+		}
 		run := wire.Run{Redelivered: flag, Base: s.Base, Attempt: s.Attempt, Age: s.Age}
 		if w.plain {
 			run.Attempt = 0
 		}
 		k.say(wire.AppendData(nil, run, s.Record))
 	}
+}
+
+// singles takes apart what is sent in one go.
+func singles(sends []Send) (out []Send) {
+	for _, s := range sends {
+		for i, records := uint64(0), s.Record; len(records) > 0; i++ {
+			_, rest, err := wire.NextRecord(records)
+			if err != nil {
+				panic(err)
+			}
+			one := s
+			one.Seq, one.N, one.Record = s.Seq+i, 1, records[:len(records)-len(rest)]
+			out, records = append(out, one), rest
+		}
+	}
+	return out
 }
 
 func (k *link) say(frame []byte) {

@@ -8,7 +8,7 @@ var table = slices.Concat(
 	gateways,
 	attachedAtReceiver, inRows, attachedAtSender, leasing, answering,
 	storing, keepingAtReceiver, keepingAtSender, spilling, viewing, requesting, identifying,
-	timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering,
+	inRows, timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering,
 )
 
 // The memory of a receiver, and what it tells of it.
@@ -112,7 +112,7 @@ var attachedAtSender = []mutant{
 		"func (e *entry) doubt() bool { return e.begun || len(e.suspects) > 0 }", "func (e *entry) doubt() bool { return e.begun }",
 		"internal/ledger", "TestAFlagOutlives|TestAttachedCompares"},
 	{"a message is dispatched above the mark", "attach: the dispatch mark", "internal/ledger/ledger.go",
-		"		if l.mode.Marked && e.seq > l.mark && l.kept(e.seq) {\n", "		if l.mode.Marked && e.seq > l.mark+1 {\n", "internal/ledger", "TestNothingIsDispatchedAboveTheMark"},
+		"		if l.mode.Marked && seq > l.mark && l.kept(seq) {\n", "		if l.mode.Marked && seq > l.mark+1 {\n", "internal/ledger", "TestNothingIsDispatchedAboveTheMark"},
 	{"the mark is wanted beyond the credit", "attach: the dispatch mark", "internal/ledger/mark.go",
 		"	return from + credit - 1\n", "	return from + credit\n", "internal/ledger", "TestTheMarkIsWantedAheadOfTheCredit"},
 	{"what an earlier life dispatched is not flagged", "attach: the dispatch mark", "internal/ledger/past.go",

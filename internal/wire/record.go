@@ -63,6 +63,18 @@ func (r *Record) fields() (flags byte, n int) {
 // limits by the caller, who knows how to say what is wrong with them.
 func AppendRecord(dst []byte, r Record) []byte { return r.AppendTo(dst) }
 
+// AppendPlain is AppendRecord of a record that has a body alone.
+func AppendPlain(dst []byte, delta uint64, body []byte) []byte {
+	n := uvarintLen(delta) + 1 + len(body)
+	dst = slices.Grow(dst, uvarintLen(uint64(n))+4+n)
+	dst = binary.AppendUvarint(dst, uint64(n))
+	sum := len(dst)
+	dst = append(binary.AppendUvarint(append(dst, 0, 0, 0, 0), delta), 0)
+	dst = append(dst, body...)
+	binary.LittleEndian.PutUint32(dst[sum:], crc32.Checksum(dst[sum+4:], castagnoli))
+	return dst
+}
+
 // AppendTo is AppendRecord of r, which it does not change, without a copy of it.
 func (r *Record) AppendTo(dst []byte) []byte {
 	flags, n := r.fields()

@@ -406,3 +406,15 @@ func TestHeadersThatAreNotUTF8AreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAPlainRecordIsOneWithABodyAlone(t *testing.T) {
+	for _, delta := range []uint64{0, 1, 127, 128, 1<<14 - 1, math.MaxUint64} {
+		for _, size := range []int{0, 1, 121, 122, 127, 128, 16 << 10, 1 << 20} {
+			body := bytes.Repeat([]byte{7}, size)
+			got, want := AppendPlain([]byte("before"), delta, body), AppendRecord([]byte("before"), Record{Delta: delta, Body: body})
+			if !bytes.Equal(got, want) {
+				t.Errorf("delta %d, %d bytes: the two differ", delta, size)
+			}
+		}
+	}
+}
