@@ -6,7 +6,7 @@ import "slices"
 // loss or duplication; a test holds it to that.
 var table = slices.Concat(
 	gateways,
-	attachedAtReceiver, inRows, attachedAtSender, leasing, answering,
+	attachedAtReceiver, inSlabs, attachedAtSender, leasing, answering,
 	storing, keepingAtReceiver, keepingAtSender, spilling, viewing, requesting, identifying,
 	inRows, timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering,
 )
@@ -49,7 +49,7 @@ var attachedAtReceiver = []mutant{
 }
 
 // Messages in a row, which are one entry until they are begun, and are taken and acked without the lock.
-var inRows = []mutant{
+var inSlabs = []mutant{
 	{"a row is off by one", "cause 7", "internal/marks/stream.go",
 		"		e.held.Remove(from, to)\n		e.done.Add(from, to)\n", "		e.held.Remove(from, to)\n		e.done.Add(from, to+1)\n", "socket", "TestAcksWithoutTheLockAreInTheNextAttached"},
 	{"a row goes on over a hole", "invariant 2", "socket/in.go",
