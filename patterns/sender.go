@@ -113,7 +113,7 @@ func (s *sender) Name() string { return s.name }
 func (s *sender) Stream() string { return s.stream }
 
 func (s *sender) outboxConfig() socket.OutboxConfig {
-	return socket.OutboxConfig{Local: s.env.Local, Kind: s.kind, Name: s.name, Level: s.set.level, Changed: &s.changed, Wind: s.wind,
+	return socket.OutboxConfig{Local: s.env.Local, Kind: s.kind, Name: s.name, Level: s.set.level, Changed: &s.changed, Wind: s.wind, Linger: s.set.linger,
 		Mode: ledger.Mode{OnNack: s.nacked, MaxDeliver: s.set.maxDeliver, Lease: s.set.lease, Backoff: s.set.backoff, MaxBackoff: s.set.maxBackoff}}
 }
 

@@ -25,6 +25,9 @@ type OutboxConfig struct {
 	Level Level
 	Mode  ledger.Mode // Edition, BestEffort, Number and OnDone are filled in
 
+	// Linger is for how long after a small write what comes up waits for company; 0: not at all.
+	Linger time.Duration
+
 	// ReplyCredit is how many bytes of reply bodies may be on their way (Req).
 	ReplyCredit uint64
 
@@ -326,6 +329,7 @@ func (b *Outbox) begin(peer Peer, offer wire.Offer, start uint64, c Conn) (o, ol
 	number, last := b.led.Attach(con)
 	o = &out{box: b, con: con, peer: peer, number: number, replyCredit: b.cfg.ReplyCredit}
 	o.pipe = newPipe(c, o, false)
+	o.pipe.company = b.cfg.Linger
 	o.pipe.rest = o.settle
 	local := b.cfg.Local
 	o.attach = wire.Attach{Socket: offer.Socket, Kind: b.cfg.Kind, Level: b.cfg.Level, Store: local.Store, Edition: local.Edition,

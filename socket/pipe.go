@@ -41,6 +41,9 @@ const (
 	// lingerDelay is the same for a reply, for which somebody waits.
 	lingerDelay = 200 * time.Microsecond
 
+	// much is a write that needs no company, see OutboxConfig.Linger.
+	much = 16 << 10
+
 	// What a read of at most heldBytes makes others say is left to the reader, who writes it
 	// when he is done with what he has read; no longer than heldFor.
 	heldBytes = 16 << 10
@@ -77,7 +80,10 @@ type pipe struct {
 	charged atomic.Bool  // something was left to the reader
 	rest    func() bool  // what the end does once the frames at hand are handled; nil: nothing. See settle
 
+	company time.Duration // see OutboxConfig.Linger; fixed before the pipe runs
+
 	writing sync.Mutex // held by who asks the end and writes
+	last    int        // bytes of the last write
 	piece   int        // how much the end may append
 	calm    int        // writes since the last large one
 	buf     []byte
@@ -150,7 +156,7 @@ var epoch = time.Now() // of the package's clock
 func (p *pipe) flush() {
 	switch {
 	case p.leave():
-	case p.quiet(quietFor):
+	case p.quiet(max(quietFor, p.company)):
 		p.say()
 	default:
 		p.call()
@@ -176,6 +182,7 @@ func (p *pipe) say() {
 	}
 	p.buf, p.fin = p.fill(p.buf[:0])
 	if len(p.buf) > 0 {
+		p.last = len(p.buf)
 		p.wrote.Store(int64(time.Since(epoch)))
 		if ok, err := p.direct.TryWrite(p.buf); !ok || err != nil { // the writer will meet the error
 			p.left = p.buf
@@ -267,6 +274,10 @@ func (p *pipe) writeAll(ctx context.Context, read <-chan struct{}) error {
 			waiting = false
 			select {
 			case <-p.wake: // natural batching: what came up during the write goes out together
+				if d := p.tarry(); d > 0 {
+					late.Reset(d)
+					waiting = true
+				}
 			case <-p.soon:
 				late.Reset(time.Duration(p.delay.Load()))
 				waiting = true
@@ -305,6 +316,7 @@ func (p *pipe) write() (fin bool, err error) {
 				return false, fmt.Errorf("write: %w", err)
 			}
 			ended := time.Since(epoch)
+			p.last = len(p.buf)
 			p.wrote.Store(int64(ended))
 			p.pace(len(p.buf), ended-began)
 		}
@@ -314,6 +326,20 @@ func (p *pipe) write() (fin bool, err error) {
 	}
 	p.direct = nil
 	return true, p.conn.CloseWrite()
+}
+
+// tarry is how long the writer, who was called, waits for more: until the linger time after the last write is over, if that
+// one was small. So what comes seldom goes at once, and under load it is the writes that take time.
+func (p *pipe) tarry() time.Duration {
+	if p.company <= 0 {
+		return 0
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if p.last >= much {
+		return 0
+	}
+	return time.Duration(p.wrote.Load()) + p.company - time.Since(epoch)
 }
 
 // pace chooses the size of the next pieces after one that took so long. p.writing must

@@ -602,3 +602,42 @@ func TestANudgeWaitsForCompanyButNotForLong(t *testing.T) {
 		<-ended
 	})
 }
+
+// What comes soon after a small write waits for the rest of the time, what comes seldom or after much does not.
+func TestWhatLingersWaitsForCompanySoonAfterASmallWrite(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const linger = 10 * time.Millisecond
+		a, far := Duplex()
+		e := &talker{}
+		p := newPipe(&direct{duplex: a.(*duplex)}, e, false)
+		p.company = linger
+		ended := runPipe(t.Context(), p)
+		took := func(n uint64, come func()) time.Duration {
+			began := time.Now()
+			e.add(number(wire.TypeRenew, n))
+			come()
+			hears(t, far, n)
+			return time.Since(began)
+		}
+		equal(t, "the first waited", took(1, p.kick), 0)
+		time.Sleep(linger / 2)
+		equal(t, "one soon after it waited", took(2, p.kick), linger/2)
+		time.Sleep(linger / 4)
+		equal(t, "one that was flushed waited", took(3, p.flush), linger-linger/4)
+		time.Sleep(linger / 2)
+		e.add(number(wire.TypeRenew, 4))
+		p.kick()
+		time.Sleep(linger / 4)
+		equal(t, "one that comes along waited", took(5, p.kick), linger/4)
+		time.Sleep(linger)
+		equal(t, "one that comes seldom waited", took(6, p.flush), 0)
+		time.Sleep(linger)
+		for n := range uint64(much / 4) { // frames of at least so many bytes
+			e.add(number(wire.TypeRenew, 1000+n))
+		}
+		equal(t, "much at a time waited", took(7, p.kick), 0)
+		equal(t, "one after that waited", took(8, p.kick), 0)
+		p.abort(net.ErrClosed)
+		<-ended
+	})
+}
