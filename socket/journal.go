@@ -196,6 +196,7 @@ func (st *stream) saved() []*Message {
 func (b *Inbox) fail(err error) {
 	if b.failed == nil {
 		b.failed = fmt.Errorf("%w: %w", ErrStorage, err)
+		b.reclaim()
 		close(b.broken)
 	}
 }

@@ -158,6 +158,22 @@ func TestAcksOfARowAtLevelDurableWaitForTheDisk(t *testing.T) {
 	})
 }
 
+func TestWhatIsInTheHandIsNotBegunWhenTheDiskHasFailed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		disk := &shelf{}
+		b := keeper(t, disk)
+		f, _ := durable('s').attach(t, b)
+		ms := fullHand(t, b, f)
+		disk.hold()
+		ack(t, ms[0])
+		disk.release(errors.New("no space left"))
+		synctest.Wait()
+		if m, err := b.Recv(wait(t)); !errors.Is(err, ErrStorage) {
+			t.Errorf("Recv: %+v, %v, want %v", m, err, ErrStorage)
+		}
+	})
+}
+
 func TestAWindowOfFewBytesHasNoOpenSlab(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newInbox(t, wire.Pull, func(c *InboxConfig) { c.PrefetchBytes = 1 }) // as much as a record takes

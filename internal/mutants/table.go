@@ -66,6 +66,8 @@ var inSlabs = []mutant{
 		"	if r.in.cur == nil || now > r.in.until-handMargin {\n", "	if r.in.cur == nil {\n", "socket", "TestNothingIsPutIntoTheHandWhoseLeaseEndsSoon"},
 	{"what is in the hand stays there whatever happens", "credit", "socket/inbox.go",
 		"	b.reclaim() // what is in the hand is older\n", "", "socket", "TestWhatIsInTheHandIsNotBegun$"},
+	{"what is in the hand is begun when the disk has failed", "cause 1", "socket/journal.go",
+		"		b.reclaim()\n", "", "socket", "TestWhatIsInTheHandIsNotBegunWhenTheDiskHasFailed"},
 	{"who takes his time keeps a hand full", "credit", "socket/run.go",
 		"		b.dealt = 0\n", "", "socket", "TestWhoTakesHisTimeFindsNothingInTheHand"},
 	{"acks are noted where nobody collects them", "cause 8", "socket/run.go",
