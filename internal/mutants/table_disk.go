@@ -114,7 +114,7 @@ var storing = []mutant{
 // Done marks on the receiver's disk.
 var keepingAtReceiver = []mutant{
 	{"DONE leaves before the mark is on disk", "cause 1, rule 5", "socket/journal.go",
-		"	st.kept.acked = append(st.kept.acked, m)\n", "	st.kept.acked = append(st.kept.acked, m)\n	st.memory.Done(m.edition, m.seq)\n	if st.cur != nil {\n		st.cur.markDone(m.edition, m.seq)\n		st.cur.pipe.kick()\n	}\n",
+		"	st.kept.acked = append(st.kept.acked, m)\n", "	st.kept.acked = append(st.kept.acked, m)\n	st.memory.Done(m.edition, m.seq)\n	if st.cur != nil {\n		st.cur.markDone(m.edition, m.seq, m.seq)\n		st.cur.pipe.kick()\n	}\n",
 		"socket", "TestADoneLeavesWhenItsMarkIsOnDisk"},
 	{"marks that could not be kept are told", "cause 1, rule 5", "socket/journal.go",
 		"	if err != nil {\n		b.fail(err)\n		b.mu.Unlock()\n		return\n	}\n	var told", "	var told", "socket", "TestADoneMarkThatCannotBeKeptIsNotTold"},
