@@ -8,11 +8,11 @@ import (
 )
 
 // acceptedAgo is how long ago a message that is owed was accepted, as its sender says.
-func (s *Push) acceptedAgo(t *testing.T, seq uint64) time.Duration {
+func (p *Push) acceptedAgo(t *testing.T, seq uint64) time.Duration {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	look, ok := s.box.Ledger().Look(seq)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	look, ok := p.box.Ledger().Look(seq)
 	if !ok {
 		t.Fatalf("message %d is not owed", seq)
 	}
