@@ -213,7 +213,7 @@ func (p *Push) own(m *socket.Message, prepared socket.Prepared, r *Receipt) uint
 	base, record := p.framer.Frame(prepared, seq)
 	it := ledger.Item{Seq: seq, Base: base, Record: record, Key: m.Key}
 	if m.TTL == 0 && m.Delay == 0 {
-		p.box.Ledger().Append(it, p.moment(p.box.Called()))
+		p.box.Ledger().Append(it, p.moment(p.box.Pressed()))
 		return seq
 	}
 	now := p.now()

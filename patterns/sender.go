@@ -137,11 +137,11 @@ func (s *sender) now() time.Time { return s.began.Add(time.Since(s.began)) }
 // mostSpared is how many messages may be said to have been accepted when the one before them was.
 const mostSpared = 32
 
-// moment is about now: within a burst the clock is read only now and then. It is one while s.mu is held, which it must be,
-// and while more comes up faster than a pipe that was called takes it.
-func (s *sender) moment(called bool) time.Time {
+// moment is about now: while s.mu is held, which it must be, or more comes up than is taken (pressed), the clock is read
+// only now and then.
+func (s *sender) moment(pressed bool) time.Time {
 	g := &s.mu
-	if g.spared--; g.spared <= 0 || !g.read && !called {
+	if g.spared--; g.spared <= 0 || !g.read && !pressed {
 		g.at, g.spared = s.now(), mostSpared
 	}
 	g.read = true
@@ -161,7 +161,7 @@ func (s *sender) startClock() {
 				return
 			}
 			s.mu.Lock()
-			s.mu.spared = 0 // a pipe that was called may not come for long
+			s.mu.spared = 0 // what presses may not come for long
 			next := s.tick(time.Now())
 			s.strikes = next
 			s.mu.Unlock()

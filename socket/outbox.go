@@ -155,14 +155,17 @@ func (t Turn) Pass() {
 	}
 }
 
-// Called reports whether the only pipe was called by DispatchHere and has not come yet. Locked.
-func (b *Outbox) Called() bool { return b.expected && len(b.pipes) == 1 }
+// Pressed reports whether more comes up than is taken: the only pipe was called by DispatchHere and has not come yet, or
+// those there are have no room for what came up before. Locked.
+func (b *Outbox) Pressed() bool { return b.called() || len(b.pipes) > 0 && b.led.Behind() }
+
+func (b *Outbox) called() bool { return b.expected && len(b.pipes) == 1 }
 
 // DispatchHere is Dispatch for a caller who takes the Turn it returns once the lock is
 // released, or passes it. While the only pipe was called and has not come yet, it does nothing: that
 // one will dispatch. Locked.
 func (b *Outbox) DispatchHere() (t Turn) {
-	if b.Called() {
+	if b.called() {
 		return t
 	}
 	b.led.Dispatch(func(c *ledger.Consumer) {

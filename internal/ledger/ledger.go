@@ -372,6 +372,9 @@ func (l *Ledger) Lowest() uint64 {
 	return l.next
 }
 
+// Behind reports whether there is a message that was never dispatched, but for those that are delayed.
+func (l *Ledger) Behind() bool { return l.fresh < l.next }
+
 // Next is the seq above the last accepted one.
 func (l *Ledger) Next() uint64 { return l.next }
 
