@@ -266,7 +266,7 @@ func (b *Inbox) begin() *Message {
 	if m := b.take(); m != nil {
 		return m
 	}
-	b.hand.Store(nil)
+	b.reclaim()
 	for b.queue.len() > 0 {
 		now, it := b.clock(), b.queue.front()
 		switch st, m := it.stream(), it.m; {

@@ -17,7 +17,7 @@ import (
 //	 <-------------
 //	     reclaim
 //
-// What lies in the hand counts as begun for the lease, so it lies there for moments only (see pace), and whoever looks
+// What lies in the hand counts as begun, so it lies there for moments only (see pace), is not taken when its lease is over, and whoever looks
 // for what is not begun reclaims it first. An ack is noted in the slab without the lock while that is open: then a fill
 // of the pipe is due, which collects it.
 
@@ -76,6 +76,7 @@ func (r *run) next(m *Message) {
 type slab struct {
 	delivery
 	first uint64
+	until time.Duration // when the leases are over, by the inbox's clock and as far as it was known
 	bytes uint32
 	ends  [cutSize]uint32 // bytes up to the end of each
 	ms    []Message
@@ -184,7 +185,7 @@ func (m *Message) settle() {
 // take begins the next message of the hand, if there is one. It needs no lock.
 func (b *Inbox) take() *Message {
 	s := b.hand.Load()
-	if s == nil {
+	if s == nil || b.clock() > s.until { // the process may have stood still
 		return nil
 	}
 	if i := int(s.next.Add(1)) - 1; i < len(s.ms) {
@@ -218,6 +219,7 @@ func (b *Inbox) deal(r *run, now time.Duration) *Message {
 		b.began(1, len(m.Body), m.redelivered)
 	} else {
 		s := r.cut(n)
+		s.until = r.in.until
 		b.began(n, bodyBytes(s.ms), s.redelivered)
 		m = &s.ms[0]
 		s.next.Store(1)

@@ -261,6 +261,22 @@ func TestNothingIsPutIntoTheHandWhoseLeaseEndsSoon(t *testing.T) {
 	})
 }
 
+// A process that was stopped goes on where it was: the first it does may be to begin what lies in the hand.
+func TestNothingInTheHandIsBegunWhenTheLeaseIsOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newInbox(t, wire.Pull)
+		f, _ := newSource('s', wire.Push).attach(t, b)
+		fullHand(t, b, f)
+		b.mu.Lock()
+		s, now := b.hand.Load(), b.clock()
+		equal(t, "the lease is over as soon as that of the stream", s.until, s.in.until)
+		s.until, s.in.until = now-1, now-1
+		b.mu.Unlock()
+		none(t, b)
+		equal(t, "begun", b.Stats().Begun, 33)
+	})
+}
+
 func TestWhoTakesHisTimeFindsNothingInTheHand(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newInbox(t, wire.Pull)

@@ -62,6 +62,8 @@ var inSlabs = []mutant{
 		" || len(r.Body) > e.box.cfg.Local.MaxMessage || ", " || ", "socket", "TestARowEndsAtWhatIsAboveTheLimit"},
 	{"what is in the hand stays there after its lease", "lease, cause 10", "socket/in.go",
 		"	b.reclaimLate(now)\n", "", "socket", "TestWhatIsInTheHandIsNotBegunAfterItsLease"},
+	{"what is in the hand is begun however late", "lease, cause 10", "socket/run.go",
+		" || b.clock() > s.until {", " {", "socket", "TestNothingInTheHandIsBegunWhenTheLeaseIsOver"},
 	{"what may soon lose its lease is put into the hand", "lease, cause 10", "socket/run.go",
 		"	if r.in.cur == nil || now > r.in.until-handMargin {\n", "	if r.in.cur == nil {\n", "socket", "TestNothingIsPutIntoTheHandWhoseLeaseEndsSoon"},
 	{"what is in the hand stays there whatever happens", "credit", "socket/inbox.go",
