@@ -111,7 +111,6 @@ func (e *in) fill(dst []byte) ([]byte, bool) {
 	}
 	now := b.clock()
 	e.st.collect()
-	b.reclaimLate(now)
 	if !e.greeted && e.st.awaitsRecord() {
 		return dst, false // kicked when it is there
 	}

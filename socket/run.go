@@ -26,8 +26,6 @@ const (
 	cutSize = 62
 	// handTime is how long what is cut may take to be begun: if it took longer, one is cut the next time.
 	handTime = time.Millisecond
-	// handMargin is how long leases must last for more than one to be cut: until the pipe looks again.
-	handMargin = RenewEvery + time.Second
 )
 
 // run is messages of one frame in a row without key, headers or TTL, of one topic, and no longer than they may be.
@@ -76,7 +74,7 @@ func (r *run) next(m *Message) {
 type slab struct {
 	delivery
 	first uint64
-	until time.Duration // when the leases are over, by the inbox's clock and as far as it was known
+	until time.Duration // nothing of the hand is taken later, by the inbox's clock: the leases are over, as far as it was known
 	bytes uint32
 	ends  [cutSize]uint32 // bytes up to the end of each
 	ms    []Message
@@ -208,7 +206,7 @@ func (b *Inbox) inHand() []Message {
 func (b *Inbox) deal(r *run, now time.Duration) *Message {
 	step, _ := r.in.window.steps()
 	n := min(b.pace(now), r.n, max(int(step), 1))
-	if r.in.cur == nil || now > r.in.until-handMargin {
+	if r.in.cur == nil {
 		n = 1
 	}
 	b.queue.n -= n
@@ -279,12 +277,5 @@ func (b *Inbox) reclaim() {
 	b.queue.unpop(back)
 	if b.begun == 0 {
 		b.settled.Fire()
-	}
-}
-
-// reclaimLate reclaims the hand if its leases may be over before the pipe looks again. b.mu must be held.
-func (b *Inbox) reclaimLate(now time.Duration) {
-	if s := b.hand.Load(); s != nil && now > s.in.until-handMargin {
-		b.reclaim()
 	}
 }

@@ -250,17 +250,6 @@ func TestWhatIsInTheHandIsNotBegunAfterItsLease(t *testing.T) {
 	})
 }
 
-func TestNothingIsPutIntoTheHandWhoseLeaseEndsSoon(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		b := newInbox(t, wire.Pull)
-		f, _ := newSource('s', wire.Push).attach(t, b)
-		f.say(row(1, 200))
-		time.Sleep(BeginWithin - handMargin + time.Millisecond) // no RENEW is answered
-		takes(t, b, 1, 50)
-		equal(t, "in the hand", len(b.inHand()), 0)
-	})
-}
-
 // A process that was stopped goes on where it was: the first it does may be to begin what lies in the hand.
 func TestNothingInTheHandIsBegunWhenTheLeaseIsOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
