@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"peermesh/internal/identity"
 )
 
 // benchIdle says what an idle node costs, and how soon a new one can send.
@@ -91,11 +89,7 @@ func (a *app) benchIdle(ctx context.Context, b benchIdle) error {
 
 // run watches one node. It blocks until that is done or ctx has ended.
 func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchChild, error), dir string) (e idleEvent, err error) {
-	mesh, err := identity.NewMesh(time.Now())
-	if err != nil {
-		return e, err
-	}
-	pem, err := mesh.Marshal()
+	mesh, err := newBenchMesh()
 	if err != nil {
 		return e, err
 	}
@@ -115,7 +109,7 @@ func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchC
 		return e, err
 	}
 	defer func() { err = errors.Join(err, peers.end()) }()
-	at, err := peers.ask(benchRole{Role: rolePull, Mesh: string(pem), Size: stampSize, Nodes: b.peers})
+	at, err := peers.ask(benchRole{Role: rolePull, Mesh: mesh, Size: stampSize, Nodes: b.peers})
 	if err != nil {
 		return e, err
 	}
@@ -125,7 +119,7 @@ func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchC
 		return e, err
 	}
 	defer func() { err = errors.Join(err, node.end()) }()
-	if _, err := node.ask(benchRole{Role: rolePush, Mesh: string(pem), Size: stampSize, Concurrency: 1, To: at.Addrs, Dir: state}); err != nil {
+	if _, err := node.ask(benchRole{Role: rolePush, Mesh: mesh, Size: stampSize, Concurrency: 1, To: at.Addrs, Dir: state}); err != nil {
 		return e, err
 	}
 	if _, err := node.ask(benchOrder{Do: doBurst, N: 1}); err != nil {
