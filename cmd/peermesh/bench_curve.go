@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -43,6 +45,7 @@ type peerCurve struct {
 	most     int // peers
 	rounds   int
 	duration time.Duration
+	profile  string // a directory for CPU profiles of the programs with many peers; empty: none are made
 	start    func(context.Context) (*benchChild, error)
 	note     func(format string, args ...any)
 }
@@ -103,6 +106,7 @@ first of these to the second: below 1, peermesh loses more by having so many pee
 	f.IntVar(&c.most, "peers", maxSubscribers, "up to `N` peers, four times as many each step")
 	f.IntVar(&c.rounds, "rounds", 5, "`N` rounds that count")
 	f.DurationVar(&c.duration, "duration", 2500*time.Millisecond, "time for messages, of each program at each step")
+	f.StringVar(&c.profile, "profile", "", "leave CPU profiles of the processes with many peers in the `directory`")
 	return cmd
 }
 
@@ -124,6 +128,11 @@ func (c *peerCurve) check() error {
 // run measures. It blocks until all is done or ctx has ended, and leaves nothing behind.
 func (c *peerCurve) run(ctx context.Context) (peerCurveEvent, error) {
 	e := peerCurveEvent{Workload: "curve-peers", Size: c.size, Cores: runtime.GOMAXPROCS(0), Rounds: c.rounds}
+	if c.profile != "" {
+		if err := os.MkdirAll(c.profile, 0o755); err != nil {
+			return e, err
+		}
+	}
 	for _, n := range steps(4, c.most, 4) {
 		all, err := c.step(ctx, n)
 		if err != nil {
@@ -155,6 +164,12 @@ func (c *peerCurve) programs(n int, mesh string) (all []*contender) {
 			sender:   benchRole{Role: roleQUICSpread, Mesh: mesh, Size: c.size},
 			receiver: benchRole{Role: roleQUICServer, Mesh: mesh, Nodes: peers},
 		})
+	}
+	if c.profile != "" {
+		for _, p := range all[:2] {
+			path := filepath.Join(c.profile, fmt.Sprintf("curve-%d-%s-", n, p.name))
+			p.sender.Profile, p.receiver.Profile = path+"sender.pprof", path+"receiver.pprof"
+		}
 	}
 	return all
 }
