@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"runtime/pprof"
 	"time"
 
@@ -79,6 +80,7 @@ const (
 	doPaced     = "paced"     // messages at a rate
 	doSingle    = "single"    // one at a time, each when the one before is done
 	doYardstick = "yardstick" // as doBurst, of messages of yardstickSize
+	doCollect   = "collect"   // give back memory that is garbage, and tell
 	doSettle    = "settle"    // nothing but wait until no message is owed any more
 )
 
@@ -290,6 +292,10 @@ func (o benchOrder) follow(ctx context.Context, side benchSide) (r benchReport, 
 	can := false
 	switch o.Do {
 	case doReport:
+		return side.report(), nil
+	case doCollect:
+		debug.FreeOSMemory() // stacks are cut in half by each collection
+		debug.FreeOSMemory()
 		return side.report(), nil
 	case doBurst:
 		var s bursting
