@@ -127,7 +127,7 @@ bench: ## every workload beside its references, as one table; some four minutes,
 
 .PHONY: curve
 curve: ## what 1 to 256 peers do to the rates, beside raw QUIC, and what 10^4 to 10^7 messages do that wait on disk; some five minutes and 2 GB
-	go run -pgo=$(PGO) ./cmd/peermesh bench curve peers
+	go run -pgo=$(PGO) ./cmd/peermesh bench curve peers --udp-only
 	go run -pgo=$(PGO) ./cmd/peermesh bench curve waiting
 
 .PHONY: pgo

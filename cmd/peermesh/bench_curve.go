@@ -45,6 +45,7 @@ type peerCurve struct {
 	most     int // peers
 	rounds   int
 	duration time.Duration
+	udpOnly  bool   // peermesh uses QUIC, as between hosts
 	profile  string // a directory for CPU profiles of the programs with many peers; empty: none are made
 	start    func(context.Context) (*benchChild, error)
 	note     func(format string, args ...any)
@@ -56,6 +57,7 @@ type peerCurveEvent struct {
 	Size     int         `json:"size"`
 	Cores    int         `json:"cores"`
 	Rounds   int         `json:"rounds"`
+	UDPOnly  bool        `json:"udp_only"`
 	Points   []peerPoint `json:"points"`
 }
 
@@ -80,14 +82,16 @@ func peerCurveCommand(a *app) *cobra.Command {
 		Long: `Send messages from one Push to so many Pulls, a node each and all of them in one process, and the
 same over as many connections of raw QUIC; each message goes to one of them. Told are messages a
 second in all, and what they are to those with one peer in the same round. The quotient is the
-first of these to the second: below 1, peermesh loses more by having so many peers than QUIC does.`,
-		Example: `  peermesh bench curve peers
+first of these to the second: below 1, peermesh loses more by having so many peers than QUIC does.
+With --udp-only it uses as many connections of QUIC; otherwise these nodes meet at Unix sockets.`,
+		Example: `  peermesh bench curve peers --udp-only
   peermesh bench curve peers --peers 64 --rounds 9 --json`,
 		Args: arguments(0, 0, "flags only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.check(); err != nil {
 				return err
 			}
+			c.udpOnly = a.global.udpOnly
 			ctx, stop := a.benchTime(cmd.Context())
 			defer stop()
 			e, err := c.run(ctx)
@@ -127,7 +131,7 @@ func (c *peerCurve) check() error {
 
 // run measures. It blocks until all is done or ctx has ended, and leaves nothing behind.
 func (c *peerCurve) run(ctx context.Context) (peerCurveEvent, error) {
-	e := peerCurveEvent{Workload: "curve-peers", Size: c.size, Cores: runtime.GOMAXPROCS(0), Rounds: c.rounds}
+	e := peerCurveEvent{Workload: "curve-peers", Size: c.size, Cores: runtime.GOMAXPROCS(0), Rounds: c.rounds, UDPOnly: c.udpOnly}
 	if c.profile != "" {
 		if err := os.MkdirAll(c.profile, 0o755); err != nil {
 			return e, err
@@ -158,8 +162,8 @@ func steps(first, most, times int) (all []int) {
 func (c *peerCurve) programs(n int, mesh string) (all []*contender) {
 	for _, peers := range []int{n, 1} {
 		all = append(all, &contender{name: progPeermesh,
-			sender:   benchRole{Role: rolePush, Mesh: mesh, Size: c.size, Concurrency: 1, Ready: peers},
-			receiver: benchRole{Role: rolePull, Mesh: mesh, Size: c.size, Nodes: peers},
+			sender:   benchRole{Role: rolePush, Mesh: mesh, Size: c.size, Concurrency: 1, Ready: peers, UDPOnly: c.udpOnly},
+			receiver: benchRole{Role: rolePull, Mesh: mesh, Size: c.size, Nodes: peers, UDPOnly: c.udpOnly},
 		}, &contender{name: progQUIC,
 			sender:   benchRole{Role: roleQUICSpread, Mesh: mesh, Size: c.size},
 			receiver: benchRole{Role: roleQUICServer, Mesh: mesh, Nodes: peers},
@@ -231,7 +235,11 @@ func newBenchMesh() (credential string, err error) {
 // printPeerCurve tells people.
 func (a *app) printPeerCurve(e peerCurveEvent) error {
 	const row = "%-6v %-9s %11s %9s .. %6s   %-20s %-20s %16s %20s\n"
-	fmt.Fprintf(a.stdout, "%d bytes, %d cores, %d rounds\n", e.Size, e.Cores, e.Rounds)
+	over := "at Unix sockets"
+	if e.UDPOnly {
+		over = "over QUIC"
+	}
+	fmt.Fprintf(a.stdout, "%d bytes, %s, %d cores, %d rounds\n", e.Size, over, e.Cores, e.Rounds)
 	fmt.Fprintf(a.stdout, row, "peers", "program", "messages/s", "least", "most", "to one  least .. most", "quotient least .. most", "cpu s/M send+recv", "peak MB send+recv")
 	for _, p := range e.Points {
 		for i, f := range p.Programs {
