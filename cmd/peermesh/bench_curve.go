@@ -21,7 +21,9 @@ func benchCurveCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "curve",
 		Short: "What more peers, or more messages that wait, do to the rates",
-		Args:  cobra.ArbitraryArgs,
+		Example: `  peermesh bench curve peers --udp-only
+  peermesh bench curve waiting --dir /var/tmp`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("there is no curve %q; "+want, args[0])
