@@ -189,11 +189,16 @@ func (b *benchFlags) plan(workload string) (benchPlan, error) {
 	case b.subscribers < 1 || b.subscribers > maxSubscribers:
 		return p, usagef("--subscribers %d: 1 to %d", b.subscribers, maxSubscribers)
 	}
-	p.limit = limit{d: b.duration / time.Duration(b.rounds)}
-	if b.count > 0 {
-		p.limit = limit{count: (b.count + b.rounds - 1) / b.rounds}
-	}
+	p.limit = oneOf(b.rounds, b.count, b.duration)
 	return p, nil
+}
+
+// oneOf is the limit of a burst in one of so many rounds, which have count messages or, without a count, time d.
+func oneOf(rounds, count int, d time.Duration) limit {
+	if count > 0 {
+		return limit{count: (count + rounds - 1) / rounds}
+	}
+	return limit{d: d / time.Duration(rounds)}
 }
 
 // bench runs plans one after the other and prints what each has found.

@@ -46,6 +46,7 @@ type peerCurve struct {
 	size     int
 	most     int // peers
 	rounds   int
+	count    int // messages of each program at each step; 0: as many as there are in duration
 	duration time.Duration
 	udpOnly  bool   // peermesh uses QUIC, as between hosts
 	profile  string // a directory for CPU profiles of the programs with many peers; empty: none are made
@@ -111,7 +112,8 @@ With --udp-only it uses as many connections of QUIC; otherwise these nodes meet 
 	f.IntVar(&c.size, "size", 100, "`bytes` of a message")
 	f.IntVar(&c.most, "peers", maxSubscribers, "up to `N` peers, four times as many each step")
 	f.IntVar(&c.rounds, "rounds", 5, "`N` rounds that count")
-	f.DurationVar(&c.duration, "duration", 2500*time.Millisecond, "time for messages, of each program at each step")
+	f.IntVar(&c.count, "count", 0, "`N` messages of each program at each step, whatever time they take")
+	f.DurationVar(&c.duration, "duration", 2500*time.Millisecond, "time for messages, of each program at each step, if there is no count")
 	f.StringVar(&c.profile, "profile", "", "leave CPU profiles of the processes with many peers in the `directory`")
 	return cmd
 }
@@ -125,7 +127,9 @@ func (c *peerCurve) check() error {
 		return usagef("--peers %d: 2 to %d", c.most, maxSubscribers)
 	case c.rounds < 1 || c.rounds > maxRounds:
 		return usagef("--rounds %d: 1 to %d", c.rounds, maxRounds)
-	case c.duration < time.Millisecond:
+	case c.count < 0:
+		return usagef("--count %d is negative; give 0 or more", c.count)
+	case c.count == 0 && c.duration < time.Millisecond:
 		return usagef("--duration %v: at least 1ms", c.duration)
 	}
 	return nil
@@ -200,7 +204,7 @@ func (c *peerCurve) step(ctx context.Context, n int) (_ []*contender, err error)
 	}
 	rates := make([]float64, len(all))
 	for round := range 1 + c.rounds {
-		if err := inTurns(all, round, limit{d: c.duration / time.Duration(c.rounds)}, func(i int, rate float64) { rates[i] = rate }); err != nil {
+		if err := inTurns(all, round, oneOf(c.rounds, c.count, c.duration), func(i int, rate float64) { rates[i] = rate }); err != nil {
 			return nil, err
 		}
 		if round > 0 {

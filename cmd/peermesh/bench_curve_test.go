@@ -55,7 +55,7 @@ func TestACurveComparesWithOnePeerInTheSameRound(t *testing.T) {
 
 func TestACurveOfPeersMeasuresEachStep(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	c := peerCurve{size: 100, most: 5, rounds: testRounds, duration: 3 * time.Millisecond, start: nearChild, note: quietly}
+	c := peerCurve{size: 100, most: 5, rounds: testRounds, count: 1000, start: nearChild, note: quietly}
 	e, err := c.run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -173,6 +173,8 @@ func TestCurvesAreHeldToWhatCanBeMeasured(t *testing.T) {
 		"a crowd":            {func(c *peerCurve) { c.most = maxSubscribers + 1 }, false},
 		"no rounds":          {func(c *peerCurve) { c.rounds = 0 }, false},
 		"no time":            {func(c *peerCurve) { c.duration = 0 }, false},
+		"a count":            {func(c *peerCurve) { c.count, c.duration = 1, 0 }, true},
+		"a negative count":   {func(c *peerCurve) { c.count = -1 }, false},
 		"no size":            {func(c *peerCurve) { c.size = 0 }, false},
 		"too large for QUIC": {func(c *peerCurve) { c.size = 1 << 20 }, false},
 	} {
