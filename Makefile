@@ -125,6 +125,11 @@ adapters: ## tests of the modules under adapters/, with the race detector
 bench: ## every workload beside its references, as one table; some four minutes, see docs/PERFORMANCE.md
 	go run -pgo=$(PGO) ./cmd/peermesh bench all
 
+.PHONY: curve
+curve: ## what 1 to 256 peers do to the rates, beside raw QUIC, and what 10^4 to 10^7 messages do that wait on disk; some five minutes and 2 GB
+	go run -pgo=$(PGO) ./cmd/peermesh bench curve peers --udp-only
+	go run -pgo=$(PGO) ./cmd/peermesh bench curve waiting
+
 .PHONY: pgo
 pgo: ## the profile that build and bench give to the compiler, of every workload; some two minutes
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \

@@ -71,6 +71,7 @@ type Config struct {
 	Listen              string   // UDP address; default ":0"
 	Peers               []string // static peers, host:port
 	NoMDNS              bool
+	NoHearsay           bool     // dial nobody of whom only a peer tells: without it all nodes of a namespace link to each other
 	MDNSAllow, MDNSDeny []string // globs on interface names; see discovery.MDNSConfig
 
 	// UDPOnly has messages to and from nodes on this host travel like all others; otherwise they go through a Unix

@@ -264,6 +264,9 @@ func (n *Node) found(c discovery.Candidate) {
 
 // gossiped takes addresses that a peer told. They are hearsay: tried a few times.
 func (n *Node) gossiped(from *link, peers []wire.Peer) {
+	if n.cfg.NoHearsay {
+		return
+	}
 	near := isLoopback(from.conn.RemoteAddr())
 	for _, p := range peers {
 		addr, err := netip.ParseAddrPort(p.Addr)

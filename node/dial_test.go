@@ -75,6 +75,27 @@ func TestHearsayThatLeadsNowhereIsGivenUp(t *testing.T) {
 	})
 }
 
+func TestANodeWithoutHearsayDialsNobodyWhomAPeerTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := meshtest.New(t, meshtest.Config{Link: meshtest.Link{Delay: time.Millisecond}})
+		seed := m.Node("seed")
+		onlySeed := func(c *node.Config) { c.Peers, c.NoHearsay = []string{m.Addr("seed")}, true }
+		x, y := m.Node("x", onlySeed), m.Node("y", onlySeed)
+		m.AwaitLinks(seed, x)
+		m.AwaitLinks(seed, y)
+		time.Sleep(time.Minute)
+		if _, _, up := x.LinkTo(y.ID()); up {
+			t.Error("they are linked")
+		}
+		if got := append(hearsay(x), hearsay(y)...); len(got) != 0 {
+			t.Errorf("candidates %+v, want none", got)
+		}
+		z := m.Node("z", func(c *node.Config) { c.Peers = []string{m.Addr("seed")} })
+		m.AwaitLinks(x, z) // it was told, and dials
+		m.AwaitLinks(y, z)
+	})
+}
+
 func TestAddressesOfOneNodeByHearsayAreBounded(t *testing.T) {
 	attack(t, func(t *testing.T, s *scene) {
 		r := s.rogue("r", anyhow).link("r").echoes()

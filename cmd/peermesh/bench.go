@@ -57,9 +57,9 @@ was disturbed, and says so.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("there is no workload %q; give push, pub, req, durable, idle or all", args[0])
+				return usagef("there is no workload %q; give push, pub, req, durable, idle, curve or all", args[0])
 			}
-			return usagef("give push, pub, req, durable, idle or all")
+			return usagef("give push, pub, req, durable, idle, curve or all")
 		},
 	}
 	cmd.AddCommand(workloadCommand(a, workPush, "Messages from one sender to one puller"))
@@ -67,6 +67,7 @@ was disturbed, and says so.`,
 	cmd.AddCommand(workloadCommand(a, workReq, "Requests and their answers"))
 	cmd.AddCommand(workloadCommand(a, workDurable, "Messages from disk to disk: below --dir, or among the temporary files"))
 	cmd.AddCommand(benchIdleCommand(a))
+	cmd.AddCommand(benchCurveCommand(a))
 	cmd.AddCommand(benchAllCommand(a))
 	cmd.AddCommand(benchChildCommand(a))
 	return cmd
@@ -188,30 +189,27 @@ func (b *benchFlags) plan(workload string) (benchPlan, error) {
 	case b.subscribers < 1 || b.subscribers > maxSubscribers:
 		return p, usagef("--subscribers %d: 1 to %d", b.subscribers, maxSubscribers)
 	}
-	p.limit = limit{d: b.duration / time.Duration(b.rounds)}
-	if b.count > 0 {
-		p.limit = limit{count: (b.count + b.rounds - 1) / b.rounds}
-	}
+	p.limit = oneOf(b.rounds, b.count, b.duration)
 	return p, nil
+}
+
+// oneOf is the limit of a burst in one of so many rounds, which have count messages or, without a count, time d.
+func oneOf(rounds, count int, d time.Duration) limit {
+	if count > 0 {
+		return limit{count: (count + rounds - 1) / rounds}
+	}
+	return limit{d: d / time.Duration(rounds)}
 }
 
 // bench runs plans one after the other and prints what each has found.
 func (a *app) bench(ctx context.Context, show func(*benchPlan, *benchResult) error, plans ...benchPlan) error {
-	if d := a.global.timeout; d > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, time.Until(a.began.Add(d)), errTimeout)
-		defer stop()
-	}
+	ctx, stop := a.benchTime(ctx)
+	defer stop()
 	for _, plan := range plans {
 		b := &bench{plan: plan, start: a.startBenchChild, note: a.note}
 		r, err := b.run(ctx)
-		switch {
-		case errors.Is(err, errTimeout):
-			return failf(exitTimeout, "%v is over and the bench is not; --timeout allows more", a.global.timeout)
-		case errors.Is(err, context.Canceled):
-			return failf(exitFailed, "told to leave before the bench was over")
-		case err != nil:
-			return err
+		if err != nil {
+			return a.benchEnded(err)
 		}
 		a.events.emit("bench", r.event(&plan))
 		if a.events != nil {
@@ -222,6 +220,25 @@ func (a *app) bench(ctx context.Context, show func(*benchPlan, *benchResult) err
 		}
 	}
 	return nil
+}
+
+// benchTime is ctx until --timeout is over.
+func (a *app) benchTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d := a.global.timeout; d > 0 {
+		return context.WithTimeoutCause(ctx, time.Until(a.began.Add(d)), errTimeout)
+	}
+	return ctx, func() {}
+}
+
+// benchEnded says why a bench ended before it was over.
+func (a *app) benchEnded(err error) error {
+	switch {
+	case errors.Is(err, errTimeout):
+		return failf(exitTimeout, "%v is over and the bench is not; --timeout allows more", a.global.timeout)
+	case errors.Is(err, context.Canceled):
+		return failf(exitFailed, "told to leave before the bench was over")
+	}
+	return err
 }
 
 // benchEvent is the contract's.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"runtime/pprof"
 	"time"
 
@@ -33,6 +34,7 @@ const (
 	roleQUICServer = "quic-server"
 	roleTLSServer  = "tls-server"
 	roleUDPServer  = "udp-server"
+	roleDrain      = "drain" // of roleBacklog: takes messages as it is told to
 )
 
 // The roles of senders.
@@ -46,6 +48,9 @@ const (
 	roleUDP       = "udp"
 	roleWAL       = "wal"
 	rolePlainFile = "plain-file"
+
+	roleQUICSpread = "quic-spread" // each message to one server
+	roleBacklog    = "backlog"     // durable, for receivers that dial it later
 )
 
 // benchName is the queue, channel, service and topic of every bench.
@@ -57,13 +62,14 @@ type benchRole struct {
 	Mesh        string        `json:"mesh,omitempty"` // the credential of a mesh made for this run
 	Size        int           `json:"size"`           // bytes of a message
 	Nodes       int           `json:"nodes,omitempty"`
+	Ready       int           `json:"ready,omitempty"` // of push: receivers that it waits for; 0: one
 	Concurrency int           `json:"concurrency,omitempty"`
 	Dir         string        `json:"dir,omitempty"`          // of durable: its own; of files: where to make one
 	SpoolKey    string        `json:"spool_key,omitempty"`    // of durable: its key file
 	PlainSocket bool          `json:"plain_socket,omitempty"` // a node's packets come one by one
 	UDPOnly     bool          `json:"udp_only,omitempty"`     // nodes do not meet at a Unix socket
 	Poll        time.Duration `json:"poll,omitempty"`         // of nodes
-	To          []string      `json:"to,omitempty"`           // of senders: the addresses of receivers
+	To          []string      `json:"to,omitempty"`           // of senders: the addresses of receivers; of roleDrain: of its sender
 	Profile     string        `json:"profile,omitempty"`      // where to leave a CPU profile; empty: none
 }
 
@@ -74,6 +80,8 @@ const (
 	doPaced     = "paced"     // messages at a rate
 	doSingle    = "single"    // one at a time, each when the one before is done
 	doYardstick = "yardstick" // as doBurst, of messages of yardstickSize
+	doCollect   = "collect"   // give back memory that is garbage, and tell
+	doSettle    = "settle"    // nothing but wait until no message is owed any more
 )
 
 // benchOrder is one thing to do.
@@ -209,9 +217,11 @@ func (r benchRole) open(ctx context.Context) (benchSide, error) {
 		return r.openReceiver(ctx)
 	case roleQUICServer, roleTLSServer, roleUDPServer:
 		return r.openServers()
-	case rolePush, rolePub, roleReq, roleDurable:
+	case roleDrain:
+		return r.openDrain(ctx)
+	case rolePush, rolePub, roleReq, roleDurable, roleBacklog:
 		return r.openSender(ctx)
-	case roleQUIC, roleTLS:
+	case roleQUIC, roleTLS, roleQUICSpread:
 		return r.openRaw(ctx)
 	case roleUDP:
 		return r.openUDP()
@@ -248,6 +258,10 @@ type (
 		// yard is a burst of messages of yardstickSize.
 		yard(ctx context.Context, l limit) (n int, err error)
 	}
+	settling interface {
+		// settle waits until the other end has answered for all.
+		settle(ctx context.Context) error
+	}
 )
 
 // obey follows orders until there are no more.
@@ -279,6 +293,10 @@ func (o benchOrder) follow(ctx context.Context, side benchSide) (r benchReport, 
 	switch o.Do {
 	case doReport:
 		return side.report(), nil
+	case doCollect:
+		debug.FreeOSMemory() // stacks are cut in half by each collection
+		debug.FreeOSMemory()
+		return side.report(), nil
 	case doBurst:
 		var s bursting
 		if s, can = side.(bursting); can {
@@ -298,6 +316,11 @@ func (o benchOrder) follow(ctx context.Context, side benchSide) (r benchReport, 
 		var s yarding
 		if s, can = side.(yarding); can {
 			r.N, err = s.yard(ctx, l)
+		}
+	case doSettle:
+		var s settling
+		if s, can = side.(settling); can {
+			err = s.settle(ctx)
 		}
 	}
 	if !can {

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"peermesh/internal/identity"
 )
 
 // benchIdle says what an idle node costs, and how soon a new one can send.
@@ -23,12 +21,14 @@ type benchIdle struct {
 type idleEvent struct {
 	Workload string  `json:"workload"`
 	Peers    int     `json:"peers"`
-	First    float64 `json:"first_message_us"`  // from the start of the process to the acknowledgement
-	CPU      float64 `json:"cpu_of_a_core"`     // while idle
-	Memory   int64   `json:"rss_peak"`          // bytes, with all peers
-	Alone    int64   `json:"rss_peak_one_peer"` // bytes, of another one with one peer
-	PerPeer  float64 `json:"rss_per_peer"`      // bytes of rss_peak; 0 with one peer
-	Resident int64   `json:"rss,omitempty"`     // bytes at the end, with all peers; Linux alone tells
+	First    float64 `json:"first_message_us"`   // from the start of the process to the acknowledgement
+	CPU      float64 `json:"cpu_of_a_core"`      // while idle
+	Memory   int64   `json:"rss_peak"`           // bytes, with all peers
+	Alone    int64   `json:"rss_peak_one_peer"`  // bytes, of another one with one peer
+	PerPeer  float64 `json:"rss_per_peer"`       // bytes of rss_peak; 0 with one peer
+	Resident int64   `json:"rss,omitempty"`      // bytes at the end, with all peers; Linux alone tells
+	Kept     int64   `json:"rss_kept,omitempty"` // likewise, when garbage was collected and given back
+	KeptPeer float64 `json:"rss_kept_per_peer,omitempty"`
 	Seconds  float64 `json:"seconds"`
 }
 
@@ -40,8 +40,8 @@ func benchIdleCommand(a *app) *cobra.Command {
 		Long: `Start a node with a Push in a process of its own and so many peers with a Pull, which it
 knows by address, in another; send one message, and then none. Told are the time from the
 start of the process to the acknowledgement of that message, the most memory that process had, what
-each peer more than one adds to it, on Linux the memory it has at the end, and its share of a
-core. The state directory of the node is made below --dir, if that is given; otherwise it has none.`,
+each peer more than one adds to it, on Linux the memory it has at the end and what is left of that
+when the garbage of the handshakes is given back, and its share of a core. The state directory of the node is made below --dir, if that is given; otherwise it has none.`,
 		Example: `  peermesh bench idle --peers 10
   peermesh bench idle --peers 200 --duration 10s --json`,
 		Args: arguments(0, 0, "flags only"),
@@ -74,6 +74,7 @@ func (a *app) benchIdle(ctx context.Context, b benchIdle) error {
 	e.Alone = alone.Memory
 	if b.peers > 1 {
 		e.PerPeer = float64(e.Memory-e.Alone) / float64(b.peers-1)
+		e.KeptPeer = float64(e.Kept-alone.Kept) / float64(b.peers-1)
 	}
 	a.events.emit("bench", e)
 	if a.events != nil {
@@ -84,18 +85,14 @@ func (a *app) benchIdle(ctx context.Context, b benchIdle) error {
 		return err
 	}
 	if e.Resident > 0 {
-		_, err = fmt.Fprintf(a.stdout, "resident  %.1f MB at the end\n", float64(e.Resident)/1e6)
+		_, err = fmt.Fprintf(a.stdout, "resident  %.1f MB at the end\nkept      %.1f MB without garbage, %.0f KB a peer\n", float64(e.Resident)/1e6, float64(e.Kept)/1e6, e.KeptPeer/1e3)
 	}
 	return err
 }
 
 // run watches one node. It blocks until that is done or ctx has ended.
 func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchChild, error), dir string) (e idleEvent, err error) {
-	mesh, err := identity.NewMesh(time.Now())
-	if err != nil {
-		return e, err
-	}
-	pem, err := mesh.Marshal()
+	mesh, err := newBenchMesh()
 	if err != nil {
 		return e, err
 	}
@@ -115,7 +112,7 @@ func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchC
 		return e, err
 	}
 	defer func() { err = errors.Join(err, peers.end()) }()
-	at, err := peers.ask(benchRole{Role: rolePull, Mesh: string(pem), Size: stampSize, Nodes: b.peers})
+	at, err := peers.ask(benchRole{Role: rolePull, Mesh: mesh, Size: stampSize, Nodes: b.peers})
 	if err != nil {
 		return e, err
 	}
@@ -125,7 +122,7 @@ func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchC
 		return e, err
 	}
 	defer func() { err = errors.Join(err, node.end()) }()
-	if _, err := node.ask(benchRole{Role: rolePush, Mesh: string(pem), Size: stampSize, Concurrency: 1, To: at.Addrs, Dir: state}); err != nil {
+	if _, err := node.ask(benchRole{Role: rolePush, Mesh: mesh, Size: stampSize, Concurrency: 1, To: at.Addrs, Dir: state}); err != nil {
 		return e, err
 	}
 	if _, err := node.ask(benchOrder{Do: doBurst, N: 1}); err != nil {
@@ -148,5 +145,7 @@ func (b benchIdle) run(ctx context.Context, start func(context.Context) (*benchC
 	}
 	e.CPU = (after.Used.CPU - before.Used.CPU).Seconds() / b.duration.Seconds()
 	e.Memory, e.Resident = after.Used.Memory, after.Used.Resident
-	return e, nil
+	kept, err := node.ask(benchOrder{Do: doCollect})
+	e.Kept = kept.Used.Resident
+	return e, err
 }

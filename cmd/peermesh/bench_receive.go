@@ -42,9 +42,10 @@ func (r benchRole) openReceiver(ctx context.Context) (benchSide, error) {
 	return p, nil
 }
 
-// openNode opens a node on loopback that knows whom to dial.
+// openNode opens a node on loopback that knows whom to dial, and dials nobody else: 256 receivers of one sender would
+// link to each other too.
 func (r benchRole) openNode(ctx context.Context, name string) (*node.Node, error) {
-	c := node.Config{Name: name, Namespace: benchName, MeshPEM: []byte(r.Mesh), Listen: "127.0.0.1:0", NoMDNS: true,
+	c := node.Config{Name: name, Namespace: benchName, MeshPEM: []byte(r.Mesh), Listen: "127.0.0.1:0", NoMDNS: true, NoHearsay: true,
 		UDPOnly: r.UDPOnly, Poll: r.Poll, Peers: r.To, Dir: r.Dir, SpoolKeyFile: r.SpoolKey, MaxMessage: max(r.Size, node.DefaultMaxMessage)}
 	if r.PlainSocket {
 		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -140,7 +141,7 @@ func (p *benchReceiver) close() error {
 
 // carriers are what the roles of references run over.
 var carriers = map[string]reference.Carrier{
-	roleQUIC: reference.QUIC, roleQUICServer: reference.QUIC, roleTLS: reference.TLS, roleTLSServer: reference.TLS,
+	roleQUIC: reference.QUIC, roleQUICSpread: reference.QUIC, roleQUICServer: reference.QUIC, roleTLS: reference.TLS, roleTLSServer: reference.TLS,
 }
 
 func (r benchRole) openServers() (benchSide, error) {

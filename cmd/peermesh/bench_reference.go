@@ -32,6 +32,9 @@ func (r benchRole) openRaw(ctx context.Context) (benchSide, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Role == roleQUICSpread {
+		return &spreadSide{c, r}, nil
+	}
 	return &rawSide{c, r}, nil
 }
 

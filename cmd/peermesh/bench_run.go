@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"peermesh/internal/identity"
 	"peermesh/node/reference"
 )
 
@@ -168,11 +167,7 @@ func (b *bench) run(ctx context.Context) (r *benchResult, err error) {
 
 // open starts the children.
 func (b *bench) open(ctx context.Context) error {
-	mesh, err := identity.NewMesh(time.Now())
-	if err != nil {
-		return err
-	}
-	pem, err := mesh.Marshal()
+	mesh, err := newBenchMesh()
 	if err != nil {
 		return err
 	}
@@ -193,41 +188,44 @@ func (b *bench) open(ctx context.Context) error {
 	}
 	for _, p := range b.plan.lineUp(dir) {
 		b.programs = append(b.programs, p)
-		p.sender.Mesh, p.receiver.Mesh = string(pem), string(pem)
+		p.sender.Mesh, p.receiver.Mesh = mesh, mesh
 		if b.plan.profile != "" {
 			p.sender.Profile, p.receiver.Profile = b.plan.profileOf(p.name, "sender"), b.plan.profileOf(p.name, "receiver")
 		}
-		if p.receiver.Role != "" {
-			if p.receive, err = b.start(ctx); err != nil {
-				return err
-			}
-			r, err := p.receive.ask(p.receiver)
-			if err != nil {
-				return err
-			}
-			p.sender.To = r.Addrs
-		}
-		if p.send, err = b.start(ctx); err != nil {
-			return err
-		}
-		if _, err := p.send.ask(p.sender); err != nil {
+		if err := p.open(ctx, b.start); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// open starts the children of a program.
+func (p *contender) open(ctx context.Context, start func(context.Context) (*benchChild, error)) (err error) {
+	if p.receiver.Role != "" {
+		if p.receive, err = start(ctx); err != nil {
+			return err
+		}
+		r, err := p.receive.ask(p.receiver)
+		if err != nil {
+			return err
+		}
+		p.sender.To = r.Addrs
+	}
+	if p.send, err = start(ctx); err != nil {
+		return err
+	}
+	_, err = p.send.ask(p.sender)
+	return err
+}
+
 // bursts has each program do as much as it can, and those that are yardsticks once more.
 // The round before the first does not count.
 func (b *bench) bursts(round int) error {
 	rates := make([]string, len(b.programs))
-	for k := range b.programs {
-		i := (k + round) % len(b.programs) // each goes first in its turn
-		rate, err := b.programs[i].burst(b.plan.limit, round > 0)
-		if err != nil {
-			return err
-		}
+	if err := inTurns(b.programs, round, b.plan.limit, func(i int, rate float64) {
 		rates[i] = fmt.Sprintf("%s %.0f", b.programs[i].name, rate)
+	}); err != nil {
+		return err
 	}
 	if round > 0 {
 		b.note("round %d of %d: messages a second: %s", round, b.plan.rounds, strings.Join(rates, ", "))
@@ -243,6 +241,19 @@ func (b *bench) bursts(round int) error {
 		if round > 0 {
 			p.yards = append(p.yards, float64(r.N)/r.Took.Seconds())
 		}
+	}
+	return nil
+}
+
+// inTurns has each program do one burst, which counts but in round 0, and tells how many messages a second that was.
+func inTurns(all []*contender, round int, l limit, tell func(i int, rate float64)) error {
+	for k := range all {
+		i := (k + round) % len(all) // each goes first in its turn
+		rate, err := all[i].burst(l, round > 0)
+		if err != nil {
+			return err
+		}
+		tell(i, rate)
 	}
 	return nil
 }
@@ -343,16 +354,22 @@ func (p *contender) pace(l limit, rate float64) (*histogram, error) {
 
 // close ends everything that was opened: senders first, who owe their receivers a word.
 func (b *bench) close() error {
+	errs := []error{endAll(b.programs)}
+	for _, f := range b.free {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+// endAll makes the children leave.
+func endAll(all []*contender) error {
 	var errs []error
-	for _, p := range b.programs {
+	for _, p := range all {
 		for _, c := range []*benchChild{p.send, p.receive} {
 			if c != nil {
 				errs = append(errs, c.end())
 			}
 		}
-	}
-	for _, f := range b.free {
-		errs = append(errs, f())
 	}
 	return errors.Join(errs...)
 }

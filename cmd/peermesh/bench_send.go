@@ -90,7 +90,10 @@ func (r benchRole) openSender(ctx context.Context) (side benchSide, err error) {
 	}
 	out := sendSide{node: n, role: r, copies: 1, send: s.Send, flush: s.Flush, stats: s.Stats}
 	if r.Role == rolePush {
-		return &out, s.WaitReady(ctx, 1)
+		return &out, s.WaitReady(ctx, max(r.Ready, 1))
+	}
+	if r.Role == roleBacklog {
+		return &backlogSide{out, s}, nil
 	}
 	out.send = func(ctx context.Context, body []byte) error {
 		_, err := s.Post(ctx, &socket.Message{Body: body})

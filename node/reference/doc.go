@@ -4,6 +4,7 @@
 //	Push   the records of a socket, framed as a socket frames them, 64 KiB a write; each
 //	       receiver parses every record, checks its checksum and says at the end how many
 //	       there were
+//	Spread the same, but each record to one of several receivers
 //	Echo   one request at a time to and fro
 //	Mux    requests of many callers on one stream, each with a number; what comes
 //	       together is answered with one write
