@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"peermesh/internal/identity"
+	"peermesh/internal/ledger"
 	"peermesh/internal/wire"
 )
 
@@ -131,7 +132,7 @@ type window struct {
 const (
 	// DefaultPrefetch and DefaultPrefetchBytes are what a sender may have here
 	// unanswered before adaptation.
-	DefaultPrefetch      = 256
+	DefaultPrefetch      = ledger.FirstWindow
 	DefaultPrefetchBytes = 4 << 20
 	maxPrefetch          = 1 << 16
 	minPrefetchBytes     = 2 * wire.MaxRecord // one record always fits

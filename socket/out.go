@@ -246,8 +246,7 @@ func (o *out) receive(t wire.Type, payload []byte) error {
 	if err := o.answer(t, payload, time.Now()); err != nil {
 		return err
 	}
-	o.box.Dispatch()
-	o.box.wakePending()
+	o.box.answered()
 	return nil
 }
 
@@ -261,8 +260,7 @@ func (o *out) settle() bool {
 	o.replies = 0
 	o.box.mu.Lock()
 	defer o.box.mu.Unlock()
-	o.box.Dispatch()
-	o.box.wakePending()
+	o.box.answered()
 	return n > 1
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"peermesh/internal/identity"
@@ -67,7 +68,8 @@ type Outbox struct {
 	told    bool                           // a pipe has ended in good order
 	closing bool
 
-	expected bool // a pipe was called by DispatchHere and has not filled since
+	wrote    atomic.Int64 // when one of the pipes did, by the package's clock
+	expected bool         // a pipe was called by DispatchHere and has not filled since
 }
 
 // Event wakes whoever waits for a change. Guarded by its owner's mutex; the zero
@@ -155,17 +157,15 @@ func (t Turn) Pass() {
 	}
 }
 
-// Pressed reports whether more comes up than is taken: the only pipe was called by DispatchHere and has not come yet, or
-// those there are have no room for what came up before. Locked.
-func (b *Outbox) Pressed() bool { return b.called() || len(b.pipes) > 0 && b.led.Behind() }
-
-func (b *Outbox) called() bool { return b.expected && len(b.pipes) == 1 }
+// Pressed reports whether more comes up than is taken: a pipe is expected, or those there are have no room for what came up
+// before. Locked.
+func (b *Outbox) Pressed() bool { return b.expected || len(b.pipes) > 0 && b.led.Behind() }
 
 // DispatchHere is Dispatch for a caller who takes the Turn it returns once the lock is
-// released, or passes it. While the only pipe was called and has not come yet, it does nothing: that
-// one will dispatch. Locked.
+// released, or passes it. While a pipe is expected it does nothing: that one will dispatch, and what came up meanwhile goes
+// together. Locked.
 func (b *Outbox) DispatchHere() (t Turn) {
-	if b.called() {
+	if b.expected {
 		return t
 	}
 	b.led.Dispatch(func(c *ledger.Consumer) {
@@ -177,8 +177,17 @@ func (b *Outbox) DispatchHere() (t Turn) {
 			o.pipe.kick()
 		}
 	})
-	b.expected = t.pipe != nil
+	// The only pipe may be in the middle of a write; of several, others must not wait for one that is.
+	b.expected = t.pipe != nil && (len(b.pipes) == 1 || t.pipe.parked.Load())
 	return t
+}
+
+// answered is Dispatch after an answer, by which others may have something to drop. Locked.
+func (b *Outbox) answered() {
+	b.Dispatch()
+	if b.led.TakeRevoked() {
+		b.wakePending()
+	}
 }
 
 // wakePending wakes pipes that have something to say that should not wait. Locked.
@@ -333,6 +342,7 @@ func (b *Outbox) begin(peer Peer, offer wire.Offer, start uint64, c Conn) (o, ol
 	o = &out{box: b, con: con, peer: peer, number: number, replyCredit: b.cfg.ReplyCredit}
 	o.pipe = newPipe(c, o, false)
 	o.pipe.company = b.cfg.Linger
+	o.pipe.busy = &b.wrote
 	o.pipe.rest = o.settle
 	local := b.cfg.Local
 	o.attach = wire.Attach{Socket: offer.Socket, Kind: b.cfg.Kind, Level: b.cfg.Level, Store: local.Store, Edition: local.Edition,

@@ -67,14 +67,16 @@ type end interface {
 // While the writer has nothing to do, whoever brings something may write it himself:
 // flush.
 type pipe struct {
-	conn  Conn
-	end   end
-	keeps bool // payloads outlive receive
-	wake  chan struct{}
-	soon  chan struct{}
-	hasty atomic.Bool  // nudged since the last fill
-	delay atomic.Int64 // of that nudge
-	wrote atomic.Int64 // when, by the package's clock
+	conn   Conn
+	end    end
+	keeps  bool // payloads outlive receive
+	wake   chan struct{}
+	soon   chan struct{}
+	hasty  atomic.Bool   // nudged since the last fill
+	delay  atomic.Int64  // of that nudge
+	wrote  atomic.Int64  // when, by the package's clock
+	busy   *atomic.Int64 // when this one, or others of its socket that share its load, wrote
+	parked atomic.Bool   // the writer waits to be called
 
 	reading atomic.Int64 // since when the reader has frames at hand, by the package's clock; 0: it has none
 	charged atomic.Bool  // something was left to the reader
@@ -97,7 +99,9 @@ type pipe struct {
 }
 
 func newPipe(c Conn, e end, keeps bool) *pipe {
-	return &pipe{conn: c, end: e, keeps: keeps, piece: writeSize, wake: make(chan struct{}, 1), soon: make(chan struct{}, 1)}
+	p := &pipe{conn: c, end: e, keeps: keeps, piece: writeSize, wake: make(chan struct{}, 1), soon: make(chan struct{}, 1)}
+	p.busy = &p.wrote
+	return p
 }
 
 // kick says that there may be something to send. It never blocks.
@@ -165,7 +169,13 @@ func (p *pipe) flush() {
 
 // quiet reports whether nothing was written for so long.
 func (p *pipe) quiet(d time.Duration) bool {
-	return int64(time.Since(epoch))-p.wrote.Load() >= int64(d)
+	return int64(time.Since(epoch))-p.busy.Load() >= int64(d)
+}
+
+// note notes that something was written.
+func (p *pipe) note(at time.Duration) {
+	p.wrote.Store(int64(at))
+	p.busy.Store(int64(at))
 }
 
 // say writes what there is to say, unless somebody else is about to or it may take long:
@@ -183,7 +193,7 @@ func (p *pipe) say() {
 	p.buf, p.fin = p.fill(p.buf[:0])
 	if len(p.buf) > 0 {
 		p.last = len(p.buf)
-		p.wrote.Store(int64(time.Since(epoch)))
+		p.note(time.Since(epoch))
 		if ok, err := p.direct.TryWrite(p.buf); !ok || err != nil { // the writer will meet the error
 			p.left = p.buf
 		}
@@ -266,12 +276,14 @@ func (p *pipe) writeAll(ctx context.Context, read <-chan struct{}) error {
 	defer tick.Stop()
 	late := time.NewTimer(time.Hour) // for nudges
 	defer late.Stop()
+	defer p.parked.Store(false)
 	for {
 		if fin, err := p.write(); fin || err != nil {
 			return err
 		}
 		for waiting := true; waiting; {
 			waiting = false
+			p.parked.Store(true)
 			select {
 			case <-p.wake: // natural batching: what came up during the write goes out together
 				if d := p.tarry(); d > 0 {
@@ -294,6 +306,7 @@ func (p *pipe) writeAll(ctx context.Context, read <-chan struct{}) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
+			p.parked.Store(false)
 		}
 	}
 }
@@ -317,7 +330,7 @@ func (p *pipe) write() (fin bool, err error) {
 			}
 			ended := time.Since(epoch)
 			p.last = len(p.buf)
-			p.wrote.Store(int64(ended))
+			p.note(ended)
 			p.pace(len(p.buf), ended-began)
 		}
 	}

@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,4 +110,77 @@ func TestAPipeThatIsExpectedAndNeverComesHoldsUpNobody(t *testing.T) {
 		o.mu.Unlock()
 		same(t, "heard by the second", bodies(t, other.hear()), []string{"3.1 c"})
 	})
+}
+
+// gated is a connection whose writes wait while there is a gate.
+type gated struct {
+	Conn
+	gate atomic.Pointer[chan struct{}]
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	if c := g.gate.Load(); c != nil {
+		<-*c
+	}
+	return g.Conn.Write(b)
+}
+
+func TestAPipeInTheMiddleOfAWriteHoldsUpNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOwner(t, wire.Push)
+		var slow gated
+		f := open(o, func(ctx context.Context, c Conn) error {
+			slow.Conn = c
+			return o.box.Meet(ctx, peerOf(localOf('q')), wire.Offer{Socket: 1, Kind: wire.Pull, Name: "x"}, 0, &slow)
+		})
+		f.say(wire.AppendAttached(nil, greet(localOf('q'), parsed(o, wire.ParseAttach, f.one(wire.TypeAttach)))))
+		other := o.met(localOf('r'))
+		gate := make(chan struct{})
+		slow.gate.Store(&gate)
+		o.sends("a") // in the middle of a write from now on
+		synctest.Wait()
+		o.mu.Lock()
+		for range 3 { // to the other, to the first and to the other
+			o.queue("b")
+			o.box.DispatchHere().Pass()
+			o.mu.Unlock()
+			synctest.Wait()
+			o.mu.Lock()
+		}
+		o.mu.Unlock()
+		same(t, "heard by the other", bodies(t, other.hear()), []string{"2.1 b", "4.1 b"})
+		close(gate)
+		same(t, "heard by the first", bodies(t, f.hear()), []string{"1.1 a", "3.1 b"})
+	})
+}
+
+func TestWhileOneOfSeveralPipesIsExpectedMessagesWaitForItUndispatched(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newOwner(t, wire.Push)
+		f, g := o.met(localOf('q')), o.met(localOf('r'))
+		f.hear()
+		g.hear()
+		o.mu.Lock()
+		o.queue("a")
+		turn := o.box.DispatchHere()
+		o.queue("b")
+		o.queue("c")
+		equal(t, "turn while it is expected", o.box.DispatchHere(), Turn{})
+		equal(t, "leased meanwhile", o.box.Ledger().Counts().Leased, 1)
+		o.mu.Unlock()
+		turn.Take()
+		same(t, "heard by the first", bodies(t, f.hear()), []string{"1.1 a", "3.1 c"})
+		same(t, "heard by the second", bodies(t, g.hear()), []string{"2.1 b"})
+	})
+}
+
+func TestOfSeveralPipesNobodyWritesForOneWhileAnotherIsBusy(t *testing.T) {
+	p, q := newPipe(nil, &talker{}, false), newPipe(nil, &talker{}, false)
+	var busy atomic.Int64
+	p.busy, q.busy = &busy, &busy
+	p.note(time.Hour)
+	q.note(2 * time.Hour)
+	if at := time.Duration(p.busy.Load()); at != 2*time.Hour || time.Duration(p.wrote.Load()) != time.Hour {
+		t.Errorf("the one wrote at %v, and one of both at %v", time.Duration(p.wrote.Load()), at)
+	}
 }

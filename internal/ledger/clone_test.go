@@ -120,6 +120,7 @@ func (l *Ledger) clone(cons map[*Consumer]*Consumer) *Ledger {
 		n.stage.marks[i].c = cons[n.stage.marks[i].c]
 	}
 	n.dropped = maps.Clone(l.dropped)
+	n.favoured = cons[l.favoured]
 	return &n
 }
 
@@ -172,7 +173,7 @@ func TestCloneAndKeyKnowEveryField(t *testing.T) {
 		v    any
 		want string
 	}{
-		{Ledger{}, "mode earlier epoch now ring fresh unsure mark volatile ahead next retry delayed expiry oldest lanes spare parked waiting early absent due away aside late consumers up told stage turn counts dropped settled onSettl"},
+		{Ledger{}, "mode earlier epoch now ring fresh unsure mark volatile ahead next retry delayed expiry oldest lanes spare parked waiting early absent due away aside late consumers up revoked told stage turn favoured left shared counts dropped settled onSettl"},
 		{Consumer{}, "Who hash number attached nonce self store renewed over stale paused creditMsgs creditBytes sentMsgs sentBytes leased alone out behind parked confirms staged revoke holes"},
 		{entry{}, "seq base record accepted expires key holder suspects attempt deliveries lost state taken begun unknown overdue early absent"},
 		{stage{}, "marks head open dropped"}, {stagedMark{}, "c edition seqs reason n"}, {lane{}, "head waiting"}, {fifo{}, "s head"}, {spans{}, "s head"}, {ring{}, "pages head n spare idle"}, {page{}, "list row"},

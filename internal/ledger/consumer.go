@@ -250,6 +250,7 @@ func (l *Ledger) Attached(c *Consumer, a wire.Attached, now time.Time) (bool, er
 			l.notHere(e, c, a.Forgotten, lost.Contains(e.seq))
 		}
 	})
+	l.revoked = l.revoked || c.revoke.Count() > 0
 	for _, o := range l.consumers {
 		l.unpark(o) // some keys are at home here now
 	}

@@ -11,8 +11,31 @@ import (
 // leased alone, so that a poisonous message takes nothing with it.
 const aloneAfter = 2
 
+// FirstWindow is how many messages a receiver takes at first. One that takes more is done with them fast.
+const FirstWindow = 256
+
+// Neighbours that go to one consumer: see share.
+const (
+	mostShare  = ringPage // so many at most
+	leastShare = 2        // so many times as many it must have outstanding
+	queueShare = 64       // or so many times as many must be queued, for each consumer
+)
+
+// share is how many messages in a row c gets: more than one only where that makes little difference to who is done when, for
+// c is fast and has more in hand, or each consumer will get many times as many. Each on its own would travel alone.
+func (l *Ledger) share(c *Consumer) (n int) {
+	if l.mode.Requests {
+		return 1
+	}
+	if c.creditMsgs+uint64(c.leased) > c.sentMsgs+FirstWindow {
+		n = c.leased / leastShare
+	}
+	return min(max(n, int(l.counts.Queued)/(queueShare*l.up), 1), mostShare)
+}
+
 // Dispatch leases queued messages to consumers with credit, round robin, least
-// outstanding first. wake is called for each consumer that got something.
+// outstanding first, and some neighbours at a time where many are outstanding or queued. wake is called for each consumer
+// that got something.
 //
 // A message is never sent to a process that may still have it from before: its
 // answer to the old lease could not be told from one to the new. Such a message waits
@@ -21,8 +44,10 @@ func (l *Ledger) Dispatch(wake func(*Consumer)) {
 	if l.waiting > 0 && len(l.away) == 0 {
 		l.endPast()
 	}
-	for _, c := range l.consumers {
-		l.dispatchParked(c, wake)
+	if l.parked > 0 {
+		for _, c := range l.consumers {
+			l.dispatchParked(c, wake)
+		}
 	}
 	for l.retry.len() > 0 {
 		e := l.ring.find(l.retry.min())
@@ -35,7 +60,7 @@ func (l *Ledger) Dispatch(wake func(*Consumer)) {
 			l.settle(e, Settlement{State: Expired})
 			continue
 		}
-		c := l.choose(e)
+		c := l.choose(e, 0)
 		if c == nil && e.state != Parked {
 			if !l.awaited(e) {
 				break
@@ -58,17 +83,16 @@ func (l *Ledger) Dispatch(wake func(*Consumer)) {
 		if !ok {
 			return
 		}
-		if u, _ := l.ring.rowAt(i); u != nil {
-			if c, at := l.sole(u); c != nil {
-				if !l.leaseRow(u, c, at) {
-					return
-				}
-				wake(c)
-				continue
+		if u, slot := l.ring.rowAt(i); u != nil {
+			c := l.dispatchRow(u, slot)
+			if c == nil {
+				return
 			}
+			wake(c)
+			continue
 		}
 		e := l.ring.at(i)
-		c := l.choose(e)
+		c := l.choose(e, ringPage-l.ring.slot(i))
 		if c == nil && e.state != Parked {
 			return
 		}
@@ -115,10 +139,15 @@ func (l *Ledger) waitsFor(e *entry, c *Consumer) bool {
 }
 
 // choose finds who gets e now. A keyed message that must wait for its lane or its
-// consumer is parked.
-func (l *Ledger) choose(e *entry) *Consumer {
+// consumer is parked. As many as most, from e on, may go to one consumer together; 0: e goes on its own.
+func (l *Ledger) choose(e *entry, most int) *Consumer {
 	if e.key == 0 {
-		return l.robin(e)
+		if most == 0 {
+			return l.robin(e)
+		}
+		c, _ := l.following(e, most)
+		l.goes(1)
+		return c
 	}
 	c := l.home(e.key)
 	if c == nil || e.mayHold(c) {
@@ -202,6 +231,32 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
+// following tells who gets e: who got the message before it, as long as that may have more in a row, or who is next. From e on
+// that may get n messages, as many as most at most; goes must be told how many it got.
+func (l *Ledger) following(e *entry, most int) (c *Consumer, n int) {
+	if c = l.favoured; l.left > 0 && (l.left <= c.leased || uint64(l.left*l.up) <= l.counts.Queued) && c.room(e) {
+		return c, l.left
+	}
+	l.favoured, l.left = nil, 0
+	c = l.robin(e)
+	if c == nil || l.up == 1 {
+		return c, most
+	}
+	l.shared = l.share(c)
+	if n = min(l.shared, most); n > 1 {
+		l.favoured, l.left = c, n
+	}
+	return c, n
+}
+
+// goes notes that who is favoured got n messages, if anybody is.
+func (l *Ledger) goes(n int) {
+	if l.left = max(l.left-n, 0); l.left == 0 {
+		l.favoured = nil
+	}
+}
+
+// robin is the consumer with the fewest outstanding messages, and of those the next one.
 func (l *Ledger) robin(e *entry) (best *Consumer) {
 	n := len(l.consumers)
 	at := 0

@@ -466,7 +466,7 @@ func (t *state) keyOf(order ...int) uint64 {
 	for _, seq := range slices.Sorted(slices.Values(l.retry.items)) {
 		k.put(seq)
 	}
-	k.put(uint64(l.ring.n))
+	k.put(uint64(l.ring.n), place(l.favoured), uint64(l.left))
 	for i := range l.ring.n {
 		e := l.ring.view(i)
 		u, _ := l.ring.rowAt(i)

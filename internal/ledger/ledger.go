@@ -257,10 +257,14 @@ type Ledger struct {
 	late     ranges.Set    // settled otherwise than done, although somebody may have begun them
 
 	consumers []*Consumer
-	up        int // of them, those that are attached
+	up        int  // of them, those that are attached
+	revoked   bool // something is to be revoked that TakeRevoked did not tell of yet
 	told      []wire.Gap
 	stage     stage
-	turn      int // where the next round robin starts
+	turn      int       // where the next round robin starts
+	favoured  *Consumer // who is to get some neighbours, see following
+	left      int       // how many
+	shared    int       // how many the last one got who was chosen
 
 	counts  Counts
 	dropped map[string]uint64
@@ -672,6 +676,7 @@ func (l *Ledger) revoke(e *entry, except *Consumer) {
 	for _, p := range e.suspects {
 		if p.who != except && p.nonce == p.who.nonce && p.nack == none {
 			p.who.revoke.Add(e.seq, e.seq)
+			l.revoked = true
 		}
 	}
 }

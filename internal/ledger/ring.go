@@ -5,7 +5,7 @@ import "sort"
 const (
 	minRing   = 64   // entries that it is not worth to tidy up after
 	keepRing  = 1024 // room for so many is kept however few messages are owed
-	ringPage  = 128  // entries of a page
+	ringPage  = 64   // entries of a page
 	keepPages = keepRing / ringPage
 )
 
@@ -65,9 +65,11 @@ func (r *ring) spreadFrom(i int, to uint64) {
 
 // rowAt is the row that entry i is part of, and where in it; nil if there is none.
 func (r *ring) rowAt(i int) (u *row, slot int) {
-	i += r.head
-	return r.pages[uint(i)/ringPage].row, i % ringPage
+	return r.pages[uint(r.head+i)/ringPage].row, r.slot(i)
 }
+
+// slot is where in its page entry i stands.
+func (r *ring) slot(i int) int { return (r.head + i) % ringPage }
 
 // seqAt is the seq of entry i.
 func (r *ring) seqAt(i int) uint64 {

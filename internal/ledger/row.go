@@ -54,7 +54,7 @@ type piece struct {
 func (l *Ledger) plain(it *Item) bool {
 	return it.Key == "" && it.Expires.IsZero() && it.NotBefore.IsZero() && it.Accepted.IsZero() && !it.Absent && !it.Unknown &&
 		it.Attempt == 0 && it.Deliveries == 0 && len(it.Record) > 0 && len(it.Record) <= maxPlain &&
-		l.up <= 1 && !l.mode.single() && !((l.mode.Marked || l.mode.Staged) && l.kept(it.Seq))
+		(l.up <= 1 || l.shared >= mostShare/2) && !l.mode.single() && !((l.mode.Marked || l.mode.Staged) && l.kept(it.Seq))
 }
 
 // single reports whether each message of such a stream is an entry of its own.
@@ -191,46 +191,38 @@ func (u *row) clear() {
 	u.first, u.n, u.leased, u.taken, u.done, u.settled, u.holder, u.self, u.used = 0, 0, 0, 0, [ringPage / 64]uint64{}, 0, nil, nil, 0
 }
 
-// sole is the consumer that all of u goes to, and its place among the consumers; nil if that is not to be said of all.
-func (l *Ledger) sole(u *row) (c *Consumer, at int) {
-	if l.up != 1 {
-		return nil, 0
+// dispatchRow leases what is queued of u, from its slot at on, to whom that goes, and tells who got something; nil: nobody has
+// room. Where it does not all go to one consumer, u is spread.
+func (l *Ledger) dispatchRow(u *row, at int) *Consumer {
+	e := u.entry(at)
+	c, n := l.following(&e, ringPage-at)
+	switch {
+	case c == nil:
+	case u.holder == c, u.holder == nil && (l.up == 1 || n > 1):
+		l.leaseRow(u, at, c, n)
+	default:
+		l.lease(l.ring.find(e.seq), c)
+		l.fresh = e.seq + 1
+		l.goes(1)
 	}
-	for at, c = range l.consumers {
-		if c.attached {
-			break
-		}
-	}
-	if u.holder != nil && u.holder != c {
-		return nil, 0
-	}
-	return c, at
+	return c
 }
 
-// leaseRow leases to c what of u it has credit for. It reports whether it had for anything.
-func (l *Ledger) leaseRow(u *row, c *Consumer, at int) bool {
-	if c.paused || c.alone != 0 || c.sentMsgs >= c.creditMsgs || c.sentBytes > c.creditBytes {
-		return false
-	}
-	end := u.leased + int(min(uint64(u.n-u.leased), c.creditMsgs-c.sentMsgs))
-	end = u.fit(u.leased, end, c.creditBytes-c.sentBytes)
-	n := end - u.leased
-	if n == 0 {
-		return false
-	}
-	from := u.first + uint64(u.leased)
+// leaseRow leases to c n messages of u, from its slot at on, as far as they are there and c has credit. It has for one.
+func (l *Ledger) leaseRow(u *row, at int, c *Consumer, n int) {
+	end := at + int(min(uint64(n), uint64(u.n-at), c.creditMsgs-c.sentMsgs))
+	end = u.fit(at, end, c.creditBytes-c.sentBytes)
+	n = end - at
+	from := u.first + uint64(at)
 	c.out.push(from, uint64(n))
 	c.leased += n
 	c.sentMsgs += uint64(n)
-	c.sentBytes += u.size(u.leased, end)
+	c.sentBytes += u.size(at, end)
 	l.counts.Queued -= uint64(n)
 	l.counts.Leased += uint64(n)
 	l.fresh = from + uint64(n)
-	if l.turn = at + 1; l.turn == len(l.consumers) {
-		l.turn = 0
-	}
+	l.goes(n)
 	u.holder, u.leased = c, end
-	return true
 }
 
 // takeRow hands over what of u is leased and comes to no more than so many bytes, each piece's as one. The first message

@@ -357,17 +357,18 @@ func TestNeighboursAreHandedOverAndSettledInOneGo(t *testing.T) {
 	type told struct{ from, to uint64 }
 	var dones []told
 	r.l.mode.OnDone = func(from, to uint64, by Who) { dones = append(dones, told{from, to}) }
-	a := r.join("a", 90)
-	r.plain(100)
+	const n = ringPage - 10
+	a := r.join("a", n)
+	r.plain(ringPage)
 	sends := r.take(a)
 	want(t, "sends", len(sends), 1)
-	want(t, "messages", sends[0].N, 90)
-	want(t, "records", len(singles(sends)), 90)
-	want(t, "in rows", r.inRows(), 100)
+	want(t, "messages", sends[0].N, n)
+	want(t, "records", len(singles(sends)), n)
+	want(t, "in rows", r.inRows(), ringPage)
 	r.done(a, 3, 4, 5)
 	r.done(a, 1, 2, 3, 4, 5, 6, 7)
 	want(t, "told", dones, []told{{3, 5}, {1, 2}, {6, 7}})
-	want(t, "in rows", r.inRows(), 93)
+	want(t, "in rows", r.inRows(), ringPage-7)
 }
 
 func TestWhatHappensToOneEndsItsRow(t *testing.T) {

@@ -82,6 +82,13 @@ func (l *Ledger) TakeConfirms(c *Consumer) []wire.EditionRanges {
 	return c.confirms.take(l.mode.Edition)
 }
 
+// TakeRevoked reports whether there is something for a consumer to drop since it was called last.
+func (l *Ledger) TakeRevoked() bool {
+	was := l.revoked
+	l.revoked = false
+	return was
+}
+
 // TakeRevokes hands over what c should drop, as much of it as fits a frame; nil if there
 // is nothing.
 func (c *Consumer) TakeRevokes() []ranges.Range {
