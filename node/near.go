@@ -25,8 +25,8 @@ const (
 
 const (
 	// knockWithin bounds what the kernel and the peer's process take to open a stream at
-	// its door; then it goes over UDP.
-	knockWithin = time.Second
+	// its door; then it goes over UDP. A process that is only busy would not be faster there.
+	knockWithin = 5 * time.Second
 	// doorBuffer is what the kernel may hold of a stream that its reader has not read, as
 	// far as the host allows; a pipe writes at most as much at a time.
 	doorBuffer = 256 << 10

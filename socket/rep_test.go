@@ -196,8 +196,13 @@ func TestACancelledRequestsHandlerIsTold(t *testing.T) {
 		}()
 		synctest.Wait()
 		f.say(wire.AppendRevoke(nil, spans(1)))
-		if err := <-ended; !errors.Is(err, ErrRevoked) {
-			t.Errorf("handler's context: %v", err)
+		select {
+		case err := <-ended:
+			if !errors.Is(err, ErrRevoked) {
+				t.Errorf("handler's context: %v", err)
+			}
+		case <-wait(t).Done():
+			t.Fatal("the handler is not told")
 		}
 		b.Reply(m, wire.Error, []byte("revoked"))
 		same(t, "reply", replies(t, f.hear()), "[1 error 0+7/7]")

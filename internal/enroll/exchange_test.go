@@ -313,7 +313,7 @@ func TestWhereverJoiningEndsTheSameMachineCompletesIt(t *testing.T) {
 			refusedAs(t, c.name+", another machine", p.join(second), CodeUsed)
 		}
 		if o := p.join(first); o.err != nil || o.joined == nil {
-			t.Errorf("%s, again: %v", c.name, o.err)
+			t.Fatalf("%s, again: %v", c.name, o.err)
 		}
 		<-p.inv.Full()
 	}

@@ -404,7 +404,7 @@ func TestLeavingGatewayEndsPollsAndWaitsForAcks(t *testing.T) {
 		w.text(w.ask("GET", "/livez", ""), 200)
 		select {
 		case n := <-left:
-			t.Errorf("it left with %d, and did not wait", n)
+			t.Fatalf("it left with %d, and did not wait", n)
 		default:
 		}
 		w.text(w.ask("POST", res.Header.Get("Peermesh-Ack"), ""), 200)

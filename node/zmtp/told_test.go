@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"peermesh/node"
 	"peermesh/patterns"
@@ -40,8 +41,8 @@ func upstreamAt(t *testing.T, dir string, topics ...string) *upstreamLife {
 // hears waits until a publisher was told so many things, and shows them.
 func (p *peer) hears(n int) string {
 	p.Helper()
-	for len(p.heard) < n {
-		if err := p.poll(patience); err != nil {
+	for until := time.Now().Add(patience); len(p.heard) < n; { // PINGs come all the time
+		if err := p.poll(time.Until(until)); err != nil {
 			p.Fatalf("%v, after %q", err, p.heard)
 		}
 	}
