@@ -238,7 +238,7 @@ var answering = []mutant{
 	{"a dropped message leaves no hole", "cause 8, rule 6", "internal/ledger/ledger.go",
 		"	case reason != 0:\n		l.gap(", "	case false:\n		l.gap(", "internal/ledger", "TestRefusedMessagesAreCountedAndLeaveAGap|TestEveryHoleIsTold"},
 	{"a hole is told once, read or not", "cause 8, rule 6", "internal/ledger/told.go",
-		"			h.waiting[reason].AddSet(&h.told[i][reason])\n", "			h.waiting[reason].Clear()\n", "internal/ledger", "TestAHoleIsToldUntilItWasRead"},
+		"			h.waiting.of(wire.GapReason(reason)).AddSet(&h.told[i][reason])\n", "			h.waiting.of(wire.GapReason(reason)).Clear()\n", "internal/ledger", "TestAHoleIsToldUntilItWasRead"},
 	{"a hole is told one seq short", "rule 6", "internal/ledger/told.go",
 		"	set.Add(max(g.From, h.start), g.To)\n", "	set.Add(max(g.From, h.start), max(g.To-1, max(g.From, h.start)))\n", "internal/ledger", "TestHolesOfAnEarlierLife|TestEveryHoleIsTold"},
 	{"a hole reaches into what is there", "rule 6, ranges", "internal/ranges/set.go",
