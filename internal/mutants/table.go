@@ -234,7 +234,7 @@ var answering = []mutant{
 		"	case n.Reason == wire.NackCorrupt || l.usedUp(e):\n		l.settle(e, Settlement{State: Dead,", "	case n.Reason == wire.NackCorrupt || l.usedUp(e):\n		l.settle(e, Settlement{State: Done,",
 		"internal/ledger", "TestAnUnreadableMessageIsNotTriedAgain"},
 	{"a body is overwritten while it is queued", "cause 12", "socket/pipe.go",
-		"	if a.from == a.end && (!a.keeps && a.end > 0) {\n", "	if a.from == a.end && a.end > 0 {\n", "socket", "TestABodyStaysAsItWasHoweverMuchComesLater|TestPayloadsThatAreKeptAreNeverWrittenAgain"},
+		"	if a.from == a.end && (!a.lent && a.end > 0) {\n", "	if a.from == a.end && a.end > 0 {\n", "socket", "TestABodyStaysAsItWasHoweverMuchComesLater|TestPayloadsThatAreKeptAreNeverWrittenAgain"},
 	{"a dropped message leaves no hole", "cause 8, rule 6", "internal/ledger/ledger.go",
 		"	case reason != 0:\n		l.gap(", "	case false:\n		l.gap(", "internal/ledger", "TestRefusedMessagesAreCountedAndLeaveAGap|TestEveryHoleIsTold"},
 	{"a hole is told once, read or not", "cause 8, rule 6", "internal/ledger/told.go",
