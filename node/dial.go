@@ -62,6 +62,7 @@ type target struct {
 	tries  int  // left, for hearsay; <0: no bound
 	rumour bool // hearsay, and never linked
 	addrs  map[string]place
+	unheed func() bool // while it is linked: the end of the link is of no interest any more
 }
 
 type place struct {
@@ -207,6 +208,9 @@ func (n *Node) dropTarget(t *target) {
 		delete(n.verdicts, p.key())
 	}
 	t.cancel()
+	if t.unheed != nil && t.unheed() {
+		n.wg.Done()
+	}
 }
 
 // unrumour: a target was linked, or discovery shows it, or it is gone. n.mu must be
@@ -343,10 +347,11 @@ func (n *Node) newTarget(key string, id ID, p place) {
 		n.rumours++
 	}
 	n.targets[key] = t
-	n.wg.Go(func() {
-		defer cancel()
-		n.keepLinked(ctx, t)
-	})
+	pause := time.Duration(0)
+	if id != (ID{}) && n.ID().Compare(id) > 0 {
+		pause = courtesy
+	}
+	n.wg.Go(func() { n.keepLinked(ctx, t, pause) })
 }
 
 func (t *target) kick() {
@@ -375,43 +380,57 @@ func (n *Node) verdict(p place, node string, err error) {
 	n.verdicts[p.key()] = c
 }
 
-// keepLinked dials a target whenever there is no link to it, until it is forgotten.
-func (n *Node) keepLinked(ctx context.Context, t *target) {
+// keepLinked dials a target after a pause, again and again until there is a link to it. The end of
+// that one begins it anew, until the target is forgotten; in between no goroutine waits.
+func (n *Node) keepLinked(ctx context.Context, t *target, pause time.Duration) {
+	l, pause := n.findLink(ctx, t, pause)
+	if l == nil {
+		t.cancel()
+		return
+	}
+	n.proven(t)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	n.wg.Add(1)
+	t.unheed = context.AfterFunc(l.ctx, func() {
+		defer n.wg.Done()
+		if time.Since(l.since) > steady {
+			pause = firstRedial
+		}
+		n.keepLinked(ctx, t, pause)
+	})
+}
+
+// findLink dials a target until there is a link to it and returns that, with the pause to make
+// when it ends soon. There is none when ctx has ended, the target is this node itself, or all of
+// it was hearsay.
+func (n *Node) findLink(ctx context.Context, t *target, pause time.Duration) (*link, time.Duration) {
 	longest := foundRedial
 	if t.static {
 		longest = staticRedial
 	}
-	pause := time.Duration(0)
-	if id := n.idOf(t); id != (ID{}) && n.ID().Compare(id) > 0 {
-		pause = courtesy
-	}
 	for t.rest(ctx, jitter(pause)) {
-		l := n.linkTo(n.idOf(t))
+		l, err := n.linkTo(n.idOf(t)), error(nil)
 		if l == nil {
-			var err error
-			if l, err = n.dialPlaces(ctx, t); isSelf(err) || ctx.Err() != nil {
-				return
-			} else if l == nil {
-				pause = min(max(2*pause, firstRedial), longest)
-				if refusal(err) != nil && !t.static && !superseded(err) {
-					pause = refusedRedial
-				}
-				if n.hearsayOver(t) {
-					return
-				}
-				continue
-			}
+			l, err = n.dialPlaces(ctx, t)
 		}
-		n.proven(t)
-		select {
-		case <-l.ctx.Done():
-		case <-ctx.Done():
-			return
+		pause = min(max(2*pause, firstRedial), longest)
+		switch {
+		case isSelf(err) || ctx.Err() != nil:
+			return nil, 0
+		case l != nil:
+			return l, pause
+		case refusal(err) != nil && !t.static && !superseded(err):
+			pause = refusedRedial
 		}
-		if pause = min(max(2*pause, firstRedial), longest); time.Since(l.since) > steady {
-			pause = firstRedial
+		if n.hearsayOver(t) {
+			return nil, 0
 		}
 	}
+	return nil, 0
 }
 
 // proven: a target was linked, so what was hearsay was true.

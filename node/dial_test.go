@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"peermesh/discovery"
 	"peermesh/internal/identity"
 	"peermesh/internal/wire"
 	"peermesh/node"
@@ -274,6 +275,34 @@ func TestPeerThatEndsEachLinkAtOnceIsNotDialledInALoop(t *testing.T) {
 			t.Errorf("%d dials in a minute, want about one a second", dials)
 		}
 		ln.Close()
+	})
+}
+
+func TestWhoIsForgottenWhileItIsLinkedIsNotDialledAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := meshtest.New(t, meshtest.Config{Link: meshtest.Link{Delay: time.Millisecond}})
+		nobody := func(c *node.Config) { c.Peers = nil }
+		a, b := m.Node("a", nobody), m.Node("b", nobody)
+		tell := func(k discovery.Kind) {
+			addr := netip.MustParseAddrPort(m.Addr("b"))
+			a.Discovered(discovery.Event{Kind: k, Candidate: discovery.Candidate{Addr: addr, Source: discovery.SourceStatic}})
+		}
+		for range 3 { // what was forgotten once does not count later
+			tell(discovery.Found)
+			m.AwaitLinks(a, b)
+			settle()
+			tell(discovery.Lost)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b = m.Node("b", nobody)
+		time.Sleep(time.Minute)
+		if p := a.Peers(); len(p) > 0 {
+			t.Errorf("linked to %+v, which nobody told of", p)
+		}
+		tell(discovery.Found)
+		m.AwaitLinks(a, b)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"peermesh/discovery"
 	"peermesh/internal/enroll"
 )
 
@@ -15,6 +16,9 @@ func (n *Node) LinkTo(id ID) (number uint64, dialed, up bool) {
 	}
 	return l.number, l.dialed, true
 }
+
+// Discovered is news of a discovery source.
+func (n *Node) Discovered(e discovery.Event) { n.discovered(e) }
 
 // TokenAt is a token that leads elsewhere.
 func TokenAt(text string, addrs []string) string {

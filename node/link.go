@@ -37,6 +37,9 @@ const (
 	deafAfter = 30 * time.Second
 	// maxControlFrame bounds one frame of a control stream; the longest is a full PEERS.
 	maxControlFrame = 64 << 10
+	// controlRead is for how much there is room at least when a control stream is read: a
+	// heartbeat takes a few bytes.
+	controlRead = 256
 )
 
 // link is the connection to a peer, from its WELCOME to its end.
@@ -55,9 +58,13 @@ type link struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	parts sync.WaitGroup // goroutines that read and write control frames, see join
+
 	mu      sync.Mutex
-	out     []byte // control frames to write
-	wake    chan struct{}
+	out     []byte      // control frames to write
+	writing bool        // somebody writes them
+	beats   *time.Timer // of heartbeats; nil: the link has not started
+	over    bool        // parts has an end
 	offers  map[uint64]*offered
 	names   map[wire.Offer]bool // of offers, without their numbers
 	beat    uint64
@@ -92,8 +99,8 @@ type ping struct {
 
 func (n *Node) newLink(conn *quic.Conn, ctl *quic.Stream, who identity.Peer, h wire.Hello, greeted wire.Near, dialed bool, rest []byte) *link {
 	l := &link{n: n, conn: conn, ctl: ctl, rest: rest, ident: who, hello: h, number: h.Link, dialed: dialed, since: time.Now(),
-		peer: socket.Peer{ID: who.ID, Name: who.Name, Nonce: h.Nonce, Incarnation: h.Incarnation, MaxMessage: int(h.MaxMessage)},
-		wake: make(chan struct{}, 1), offers: map[uint64]*offered{}, names: map[wire.Offer]bool{}, pings: map[uint64]*ping{},
+		peer:   socket.Peer{ID: who.ID, Name: who.Name, Nonce: h.Nonce, Incarnation: h.Incarnation, MaxMessage: int(h.MaxMessage)},
+		offers: map[uint64]*offered{}, names: map[wire.Offer]bool{}, pings: map[uint64]*ping{},
 		echoed: time.Now(), bye: make(chan struct{}), told: bucket{burst: toldRefusals, perSecond: refusalsPerSecond},
 		has: max(h.Policy, 1) - 1, greeted: greeted, near: n.door.leads(h.Near)}
 	l.ctx, l.cancel = context.WithCancelCause(n.ctx)
@@ -133,17 +140,19 @@ func (l *link) start() {
 		n.door.expect(l)
 	}
 	release := context.AfterFunc(l.conn.Context(), func() { l.cancel(explain(context.Cause(l.conn.Context()))) })
-	var parts sync.WaitGroup
 	for number, r := range n.receivers {
 		l.send(wire.AppendOffer(nil, offerOf(number, r)))
 	}
+	l.mu.Lock()
+	l.beats = time.AfterFunc(heartbeatEvery, l.tick)
+	l.mu.Unlock()
+	l.send(nil) // what waits is written from now on
 	n.wg.Go(func() {
-		parts.Go(func() { l.end(l.readControl()) })
-		parts.Go(func() { l.end(l.writeControl()) })
+		l.parts.Go(func() { l.end(l.readControl()) })
 		l.acceptStreams()
 		n.unlink(l)
 		l.close()
-		parts.Wait()
+		l.awaitParts()
 		l.awaitPipes()
 		n.windows.close(l.conn)
 		if l.near {
@@ -151,6 +160,24 @@ func (l *link) start() {
 		}
 		release()
 	})
+}
+
+// join adds to the parts; it reports false when the link has ended. l.mu must be held.
+func (l *link) join() bool {
+	if l.over {
+		return false
+	}
+	l.parts.Add(1)
+	return true
+}
+
+// awaitParts blocks until nobody reads or writes control frames, and nobody will.
+func (l *link) awaitParts() {
+	l.mu.Lock()
+	l.over = true
+	l.beats.Stop()
+	l.mu.Unlock()
+	l.parts.Wait()
 }
 
 // begin counts a new pipe; it reports false when there shall be none any more.
@@ -211,46 +238,64 @@ type protocolError struct{ err error }
 func (e *protocolError) Error() string { return "protocol: " + e.err.Error() }
 func (e *protocolError) Unwrap() error { return e.err }
 
-// send queues a control frame.
+// send writes a control frame, or queues it for a goroutine that writes and ends when there are no
+// more: one that waits would cost more memory than all else of a link at rest here.
 func (l *link) send(frame []byte) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if len(l.out)+len(frame) > maxControl {
-		l.mu.Unlock()
 		l.cancel(errors.New("it does not read its control stream"))
 		return
 	}
 	l.out = append(l.out, frame...)
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default: // the writer will look anyway
+	switch {
+	case l.beats == nil || l.writing || len(l.out) == 0:
+	case len(l.out) <= tryMost && l.ctl.TryWriteAll(l.out) == nil:
+		l.out = nil
+	case l.join():
+		l.writing = true
+		go func() {
+			defer l.parts.Done()
+			l.end(l.writeControl())
+		}()
 	}
 }
 
+// writeControl writes control frames until there are none. After an error nobody does any more.
 func (l *link) writeControl() error {
-	tick := time.NewTicker(heartbeatEvery)
-	defer tick.Stop()
 	for {
 		l.mu.Lock()
 		out := l.out
 		l.out = nil
+		l.writing = len(out) > 0
 		l.mu.Unlock()
-		if len(out) > 0 {
-			if _, err := l.ctl.Write(out); err != nil {
-				return err
-			}
-			continue
-		}
-		select {
-		case <-l.wake:
-		case <-tick.C:
-			if err := l.deaf(); err != nil {
-				return err
-			}
-			l.heartbeat(nil)
-		case <-l.ctx.Done():
+		if len(out) == 0 {
 			return nil
 		}
+		if _, err := l.ctl.Write(out); err != nil {
+			return err
+		}
+	}
+}
+
+// tick sends a heartbeat, unless those before were not answered, and has the next one sent in time.
+func (l *link) tick() {
+	l.mu.Lock()
+	goes := l.join()
+	l.mu.Unlock()
+	if !goes {
+		return
+	}
+	defer l.parts.Done()
+	if err := l.deaf(); err != nil {
+		l.end(err)
+		return
+	}
+	l.heartbeat(nil)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.beats.Reset(heartbeatEvery)
 	}
 }
 
@@ -332,7 +377,7 @@ func (f *frames) next() (wire.Type, []byte, error) {
 		f.buf = append(f.buf[:0], f.buf[f.at:]...)
 		f.at = 0
 		have := len(f.buf)
-		f.buf = append(f.buf, make([]byte, max(need-have, 1024))...)
+		f.buf = append(f.buf, make([]byte, max(need-have, controlRead))...)
 		n, err := io.ReadAtLeast(f.r, f.buf[have:], 1)
 		f.buf = f.buf[:have+n]
 		if err != nil {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -378,6 +381,30 @@ func TestIdleLinkLastsForHours(t *testing.T) {
 				t.Errorf("first event %+v", e)
 			}
 			break
+		}
+	})
+}
+
+func TestALinkAtRestHasFewGoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := meshtest.New(t, meshtest.Config{Link: meshtest.Link{Delay: time.Millisecond}})
+		a := m.Node("a", func(c *node.Config) { c.Peers = []string{m.Addr("b")} })
+		b := m.Node("b", func(c *node.Config) { c.Peers = nil })
+		m.AwaitLinks(a, b)
+		time.Sleep(time.Minute + time.Second) // heartbeats come and go
+		synctest.Wait()
+		text := make([]byte, 1<<20)
+		text = text[:runtime.Stack(text, true)]
+		bubble := regexp.MustCompile(`synctest bubble \d+`).Find(text) // the first goroutine is this one
+		var found []string
+		for _, g := range strings.Split(string(text), "\n\n") {
+			head, _, _ := strings.Cut(g, "\n")
+			if strings.Contains(head, string(bubble)+"]") && (strings.Contains(g, "node.(*link).") || strings.Contains(g, "node.(*Node).findLink")) {
+				found = append(found, g)
+			}
+		}
+		if len(found) != 4 {
+			t.Errorf("%d goroutines, want two at each end:\n%s", len(found), strings.Join(found, "\n\n"))
 		}
 	})
 }

@@ -128,8 +128,12 @@ func TestASenderAllocatesNothingPerMessage(t *testing.T) {
 			}
 		}
 		send()
-		if allocs := testing.AllocsPerRun(5, send) / n; allocs > 0.5 { // of each write, which takes more or fewer messages along
-			t.Errorf("%.3f allocations a message, want 0.5 at most", allocs)
+		least := 1.0
+		for range 20 { // what is allocated is of the writes, and a machine that is busy elsewhere makes more of them
+			if least = min(least, testing.AllocsPerRun(1, send)/n); least <= 0.1 {
+				return
+			}
 		}
+		t.Errorf("%.3f allocations a message, want 0.1 at most", least)
 	})
 }

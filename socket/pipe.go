@@ -31,7 +31,7 @@ const (
 	fastWrite = 5 * time.Millisecond
 	slowWrite = 4 * fastWrite // and shrink again where it takes longer than that
 
-	firstArena  = 4 << 10         // an idle pipe costs little
+	firstArena  = 1 << 10         // an idle pipe costs little
 	lastArena   = 256 << 10       // a busy one reads large
 	lingerLimit = 5 * time.Second // for the other end to finish after we did
 
@@ -55,8 +55,8 @@ type end interface {
 	// fill appends whole frames to send now; what it leaves for another time it kicks or
 	// nudges for. fin: these are the last.
 	fill(dst []byte) (out []byte, fin bool)
-	// receive handles a frame. Its payload stays valid and unchanged if the end
-	// keeps arenas. An error ends the pipe.
+	// receive handles a frame. The payload of a DATA frame stays valid and unchanged if
+	// the end keeps arenas. An error ends the pipe.
 	receive(t wire.Type, payload []byte) error
 	// finished reports whether the other end said that it ends.
 	finished() bool
@@ -69,7 +69,7 @@ type end interface {
 type pipe struct {
 	conn   Conn
 	end    end
-	keeps  bool // payloads outlive receive
+	keeps  bool // payloads of DATA frames outlive receive
 	wake   chan struct{}
 	soon   chan struct{}
 	hasty  atomic.Bool   // nudged since the last fill
@@ -433,11 +433,12 @@ func (p *pipe) settle() {
 	}
 }
 
-// arena is the memory that frames are read into. Where payloads are kept, filled
-// memory is never written again: a new arena is begun and the garbage collector
-// takes the old one when its last message is gone.
+// arena is the memory that frames are read into. Where payloads of DATA frames are kept,
+// memory with one in it is never written again: a new arena is begun and the garbage
+// collector takes the old one when its last message is gone.
 type arena struct {
 	keeps     bool
+	lent      bool // a payload that is kept lies in buf
 	size      int
 	buf       []byte
 	from, end int // unparsed bytes
@@ -446,7 +447,7 @@ type arena struct {
 
 // room returns space to read into, at least enough for the frame at hand.
 func (a *arena) room() []byte {
-	if a.from == a.end && (!a.keeps && a.end > 0) {
+	if a.from == a.end && (!a.lent && a.end > 0) {
 		a.from, a.end = 0, 0
 	}
 	have := a.end - a.from
@@ -460,7 +461,7 @@ func (a *arena) room() []byte {
 
 func (a *arena) renew(need int) {
 	rest := a.buf[a.from:a.end]
-	if !a.keeps && len(a.buf) >= need && len(a.buf)-len(rest) >= len(a.buf)/2 {
+	if !a.lent && len(a.buf) >= need && len(a.buf)-len(rest) >= len(a.buf)/2 {
 		a.from, a.end = 0, copy(a.buf, rest)
 		return
 	}
@@ -469,13 +470,15 @@ func (a *arena) renew(need int) {
 	}
 	buf := make([]byte, max(a.size, need+len(rest)))
 	a.from, a.end = 0, copy(buf, rest)
-	a.buf = buf
+	a.buf, a.lent = buf, false
 }
 
 func (a *arena) filled(n int) { a.end += n }
 
 func (a *arena) pending() int { return a.end - a.from }
 
+// next parses a frame. Its payload is valid until room is called, that of a DATA frame for
+// ever if the arena keeps them.
 func (a *arena) next() (wire.Type, []byte, error) {
 	t, payload, rest, need, err := wire.Next(a.buf[a.from:a.end])
 	a.need = need
@@ -483,6 +486,7 @@ func (a *arena) next() (wire.Type, []byte, error) {
 		return 0, nil, err
 	}
 	a.from, a.need = a.end-len(rest), 0
+	a.lent = a.lent || a.keeps && t == wire.TypeData
 	return t, payload, nil
 }
 

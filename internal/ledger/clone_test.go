@@ -160,8 +160,9 @@ func (c *Consumer) cloneTo(n *Consumer, cons map[*Consumer]*Consumer) {
 	n.revoke = c.revoke.Clone()
 	for _, sets := range []struct{ from, to *gapSets }{{&c.holes.waiting, &n.holes.waiting},
 		{&c.holes.told[0], &n.holes.told[0]}, {&c.holes.told[1], &n.holes.told[1]}} {
-		for i := range sets.from {
-			sets.to[i] = sets.from[i].Clone()
+		*sets.to = slices.Clone(*sets.from)
+		for i := range *sets.to {
+			(*sets.to)[i] = (*sets.from)[i].Clone()
 		}
 	}
 }

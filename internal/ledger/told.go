@@ -111,7 +111,16 @@ func (c *Consumer) TakeRevokes() []ranges.Range {
 // sent.
 const maxGaps = 4096
 
-type gapSets [wire.GapDropped + 1]ranges.Set
+// gapSets are gaps by reason: empty, as mostly, or with a set for each.
+type gapSets []ranges.Set
+
+// of returns the set of a reason.
+func (s *gapSets) of(reason wire.GapReason) *ranges.Set {
+	if *s == nil {
+		*s = make(gapSets, wire.GapDropped+1)
+	}
+	return &(*s)[reason]
+}
 
 // holes are the gaps of a consumer. A pipe that breaks may take told ones with it.
 // So they are kept until the consumer answers a message that was sent after them on
@@ -133,7 +142,7 @@ type holes struct {
 // lowest is the first seq of all holes that may not have been read; none: the highest seq.
 func (h *holes) lowest() uint64 {
 	low := uint64(math.MaxUint64)
-	for _, sets := range []*gapSets{&h.waiting, &h.told[0], &h.told[1]} {
+	for _, sets := range []gapSets{h.waiting, h.told[0], h.told[1]} {
 		for i := range sets {
 			if rs := sets[i].Ranges(); len(rs) > 0 {
 				low = min(low, rs[0].From)
@@ -149,7 +158,7 @@ func (l *Ledger) hole(c *Consumer, g wire.Gap) {
 	if g.To < h.start {
 		return
 	}
-	set := &h.waiting[g.Reason]
+	set := h.waiting.of(g.Reason)
 	set.Add(max(g.From, h.start), g.To)
 	if h.limit = max(h.limit, maxGaps); set.Len() > h.limit {
 		l.merge(set)
@@ -179,7 +188,7 @@ func (l *Ledger) owes(from, to uint64) bool {
 
 // HolesRead reports whether c has certainly been told of every hole so far.
 func (c *Consumer) HolesRead() bool {
-	for _, set := range []*gapSets{&c.holes.waiting, &c.holes.told[0], &c.holes.told[1]} {
+	for _, set := range []gapSets{c.holes.waiting, c.holes.told[0], c.holes.told[1]} {
 		for i := range set {
 			if set[i].Count() > 0 {
 				return false
@@ -194,10 +203,13 @@ func (c *Consumer) TakeGaps() (out []wire.Gap) {
 	h := &c.holes
 	for reason := range h.waiting {
 		set := &h.waiting[reason]
+		if set.Len() == 0 {
+			continue
+		}
 		for _, r := range set.Ranges() {
 			out = append(out, wire.Gap{From: r.From, To: r.To, Reason: wire.GapReason(reason)})
 		}
-		h.told[1][reason].AddSet(set)
+		h.told[1].of(wire.GapReason(reason)).AddSet(set)
 		set.Clear()
 	}
 	h.news = h.news || len(out) > 0
@@ -209,7 +221,7 @@ func (c *Consumer) TakeGaps() (out []wire.Gap) {
 func (h *holes) sent(seq uint64) {
 	if h.proof == 0 && h.news {
 		h.proof, h.news = seq, false
-		h.told[0], h.told[1] = h.told[1], gapSets{}
+		h.told[0], h.told[1] = h.told[1], nil
 	}
 }
 
@@ -220,7 +232,7 @@ func (h *holes) answered(rs []ranges.Range) {
 	}
 	for _, r := range rs {
 		if r.From <= h.proof && h.proof <= r.To {
-			h.proof, h.told[0] = 0, gapSets{}
+			h.proof, h.told[0] = 0, nil
 			return
 		}
 	}
@@ -230,9 +242,9 @@ func (h *holes) answered(rs []ranges.Range) {
 func (h *holes) again() {
 	for i := range h.told {
 		for reason := range h.told[i] {
-			h.waiting[reason].AddSet(&h.told[i][reason])
+			h.waiting.of(wire.GapReason(reason)).AddSet(&h.told[i][reason])
 		}
-		h.told[i] = gapSets{}
+		h.told[i] = nil
 	}
 	h.proof, h.news = 0, false
 }
