@@ -176,9 +176,9 @@ func (r *room) busy() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.waiting--
-	for len(r.workers) > r.waiting {
-		r.workers[0].stop()
-		r.workers = r.workers[1:]
+	for last := len(r.workers) - 1; last >= r.waiting; last-- { // the first gets the next request
+		r.workers[last].stop()
+		r.workers = r.workers[:last]
 	}
 	if r.waiting > 0 {
 		return
