@@ -911,6 +911,9 @@ func TestAllMethodsMayRunAtOnce(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			if err := c.SetReadDeadline(time.Time{}); err != nil { // or the readers keep everybody from the rest
+				t.Error(err)
+			}
 		})
 	}
 	others.Go(func() {
