@@ -19,7 +19,10 @@ type Req struct {
 	*sender
 	box     *socket.Outbox
 	waiting map[uint64]*call
-	calls   sync.Pool // *call: no request takes memory of its own but for its bytes and its answer
+	crowds  map[<-chan struct{}]*crowd // of the contexts that many calls share
+	recent  <-chan struct{}            // the last call's
+	inRow   int                        // calls that had that one
+	calls   sync.Pool                  // *call: no request takes memory of its own but for its bytes and its answer
 }
 
 // call is a request that waits for its outcome.
@@ -30,7 +33,30 @@ type call struct {
 	outcome  socket.Outcome
 	body     []byte
 	by       identity.ID
-	expired  bool // the deadline ended it
+	expired  bool   // the deadline ended it
+	crowd    *crowd // nil: its caller looks to the context
+	next     *call
+}
+
+// calls is a list of calls that have ended.
+type calls struct{ first, last *call }
+
+func (l *calls) add(c *call) {
+	if l.first == nil {
+		l.first = c
+	} else {
+		l.last.next = c
+	}
+	l.last = c
+}
+
+// wake wakes their callers, to whom they belong from then on.
+func (l *calls) wake() {
+	for c := l.first; c != nil; {
+		next := c.next
+		c.done <- struct{}{} // there is room: it ends once
+		c = next
+	}
 }
 
 // call returns one to ask with, which over gives back.
@@ -73,7 +99,7 @@ func NewReq(env Env, name string, opts ...Option) (*Req, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Req{sender: s, waiting: map[uint64]*call{}}
+	r := &Req{sender: s, waiting: map[uint64]*call{}, crowds: map[<-chan struct{}]*crowd{}}
 	cfg := r.outboxConfig()
 	cfg.Mode.Requests, cfg.Mode.AtMostOnce, cfg.Mode.MaxDeliver = true, s.set.execution != Idempotent, 0
 	if s.set.execution == OnceDurable { // its repliers' business alone: a requester that has ended waits for nothing
@@ -121,7 +147,7 @@ func (r *Req) request(ctx context.Context, c *call) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	if ctx.Done() == nil {
+	if ctx.Done() == nil || c.crowd != nil {
 		<-c.done
 		return c.result(ctx)
 	}
@@ -177,6 +203,7 @@ func (r *Req) accept(ctx context.Context, c *call, p socket.Prepared, now time.T
 	seq := r.next
 	r.next++
 	r.waiting[seq] = c
+	r.attend(ctx.Done(), c)
 	base, record := r.framer.Frame(p, seq)
 	r.box.Ledger().Append(ledger.Item{Seq: seq, Base: base, Record: record, Expires: c.deadline}, now)
 	r.wind(c.deadline)
@@ -241,9 +268,11 @@ func (r *Req) replied(seq uint64, o socket.Outcome, body []byte, by socket.Who) 
 	}
 }
 
+// end has the call's caller woken once r.mu, which must be held, is released.
 func (r *Req) end(seq uint64, c *call) {
 	delete(r.waiting, seq)
-	c.done <- struct{}{} // there is room: it ends once
+	r.part(c)
+	r.mu.ended.add(c)
 }
 
 // result makes of a call's outcome what Request returns.

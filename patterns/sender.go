@@ -21,6 +21,7 @@ type guard struct {
 	before func()        // called with the mutex held, before it is released; nil: nothing
 	tell   func(Settled) // nil: nobody listens
 	due    []Settled
+	ended  calls // whose callers are woken once it is released
 
 	at     time.Time // when the clock was read, see sender.moment
 	read   bool      // since it was locked
@@ -33,9 +34,10 @@ func (g *guard) Unlock() {
 	if g.before != nil {
 		g.before()
 	}
-	due := g.due
-	g.due, g.read = nil, false
+	due, ended := g.due, g.ended
+	g.due, g.ended, g.read = nil, calls{}, false
 	g.mu.Unlock()
+	ended.wake()
 	for _, s := range due {
 		g.tell(s)
 	}

@@ -44,7 +44,8 @@ type out struct {
 	sends []ledger.Send
 
 	// Of the reading goroutine.
-	replies int // of the frames at hand
+	replies  []wire.Reply // of the frames at hand, not handled yet
+	answered int          // the most of them that were handled together since settle
 }
 
 // partial is a reply of which not all parts have come.
@@ -227,21 +228,22 @@ func (o *out) receive(t wire.Type, payload []byte) error {
 		}
 		return refusalOf(r)
 	}
-	o.box.mu.Lock()
-	defer o.box.mu.Unlock()
-	if o.box.pipes[o.con] != o {
-		return errReplaced // what it still says is older than what the newer pipe's ATTACHED told
-	}
-	if (t == wire.TypeAttached) == o.attached {
-		return fmt.Errorf("%w: type 0x%02x", errUnexpected, byte(t))
-	}
 	if t == wire.TypeReply {
-		o.replies++
 		r, err := wire.ParseReply(payload)
 		if err != nil {
 			return err
 		}
-		return o.reply(r) // what it makes room for comes with settle
+		if o.replies = append(o.replies, r); len(o.replies) < lockedBatch {
+			return nil // until settle
+		}
+	}
+	o.box.mu.Lock()
+	defer o.box.mu.Unlock()
+	if err := o.takeReplies(); err != nil || t == wire.TypeReply {
+		return err // what they make room for comes with settle
+	}
+	if err := o.hears(t); err != nil {
+		return err
 	}
 	if err := o.answer(t, payload, time.Now()); err != nil {
 		return err
@@ -250,18 +252,50 @@ func (o *out) receive(t wire.Type, payload []byte) error {
 	return nil
 }
 
-// settle does once for all replies at hand what is done for every other frame. It reports
-// whether there were several: those who asked may ask again.
-func (o *out) settle() bool {
-	n := o.replies
-	if n == 0 {
-		return false
+// hears reports why a frame of that type cannot come now. The outbox's mutex must be held.
+func (o *out) hears(t wire.Type) error {
+	if o.box.pipes[o.con] != o {
+		return errReplaced // what it still says is older than what the newer pipe's ATTACHED told
 	}
-	o.replies = 0
+	if (t == wire.TypeAttached) == o.attached {
+		return fmt.Errorf("%w: type 0x%02x", errUnexpected, byte(t))
+	}
+	return nil
+}
+
+// takeReplies handles the replies that came since it was called last. The outbox's mutex must be held.
+func (o *out) takeReplies() error {
+	if len(o.replies) == 0 {
+		return nil
+	}
+	o.answered = max(o.answered, len(o.replies))
+	if err := o.hears(wire.TypeReply); err != nil {
+		return err
+	}
+	for _, r := range o.replies {
+		if err := o.reply(r); err != nil {
+			return err
+		}
+	}
+	o.replies = o.replies[:0]
+	return nil
+}
+
+// settle handles the replies at hand, and does once for all of them what is done for every other frame. It reports
+// whether there were several: those who asked may ask again.
+func (o *out) settle() (several bool, err error) {
+	if len(o.replies) == 0 && o.answered == 0 {
+		return false, nil
+	}
 	o.box.mu.Lock()
 	defer o.box.mu.Unlock()
+	if err := o.takeReplies(); err != nil {
+		return false, err
+	}
+	several = o.answered > 1
+	o.answered = 0
 	o.box.answered()
-	return n > 1
+	return several, nil
 }
 
 // answer handles one frame of the receiver. The outbox's mutex must be held.

@@ -32,6 +32,7 @@ const (
 	slowWrite = 4 * fastWrite // and shrink again where it takes longer than that
 
 	firstArena  = 1 << 10         // an idle pipe costs little
+	busyArena   = 4 << 10         // one that is read full grows to this, whether it is lent or not
 	lastArena   = 256 << 10       // a busy one reads large
 	lingerLimit = 5 * time.Second // for the other end to finish after we did
 
@@ -78,9 +79,9 @@ type pipe struct {
 	busy   *atomic.Int64 // when this one, or others of its socket that share its load, wrote
 	parked atomic.Bool   // the writer waits to be called
 
-	reading atomic.Int64 // since when the reader has frames at hand, by the package's clock; 0: it has none
-	charged atomic.Bool  // something was left to the reader
-	rest    func() bool  // what the end does once the frames at hand are handled; nil: nothing. See settle
+	reading atomic.Int64                     // since when the reader has frames at hand, by the package's clock; 0: it has none
+	charged atomic.Bool                      // something was left to the reader
+	rest    func() (several bool, err error) // what the end does once the frames at hand are handled; nil: nothing. See settle
 
 	company time.Duration // see OutboxConfig.Linger; fixed before the pipe runs
 
@@ -408,7 +409,9 @@ func (p *pipe) readAll() error {
 				return rerr
 			}
 		}
-		p.settle()
+		if serr := p.settle(); serr != nil {
+			return serr
+		}
 		switch {
 		case errors.Is(err, io.EOF):
 			if a.pending() > 0 || !p.end.finished() {
@@ -423,14 +426,21 @@ func (p *pipe) readAll() error {
 }
 
 // settle ends what a read began: the reader writes what was left to him.
-func (p *pipe) settle() {
-	if p.rest != nil && p.rest() {
-		runtime.Gosched() // those who were just answered ask again: one write takes them all
+func (p *pipe) settle() error {
+	if p.rest != nil {
+		several, err := p.rest()
+		if err != nil {
+			return err
+		}
+		if several {
+			runtime.Gosched() // those who were just answered ask again: one write takes them all
+		}
 	}
 	p.reading.Store(0)
 	if p.charged.Load() && p.charged.Swap(false) {
 		p.say()
 	}
+	return nil
 }
 
 // arena is the memory that frames are read into. Where payloads of DATA frames are kept,
@@ -441,8 +451,9 @@ type arena struct {
 	lent      bool // a payload that is kept lies in buf
 	size      int
 	buf       []byte
-	from, end int // unparsed bytes
-	need      int // what the frame at from takes as far as known
+	from, end int  // unparsed bytes
+	need      int  // what the frame at from takes as far as known
+	full      bool // the last read took all the room there was
 }
 
 // room returns space to read into, at least enough for the frame at hand.
@@ -461,7 +472,7 @@ func (a *arena) room() []byte {
 
 func (a *arena) renew(need int) {
 	rest := a.buf[a.from:a.end]
-	if !a.lent && len(a.buf) >= need && len(a.buf)-len(rest) >= len(a.buf)/2 {
+	if grow := a.full && len(a.buf) < busyArena; !a.lent && !grow && len(a.buf) >= need && len(a.buf)-len(rest) >= len(a.buf)/2 {
 		a.from, a.end = 0, copy(a.buf, rest)
 		return
 	}
@@ -473,7 +484,10 @@ func (a *arena) renew(need int) {
 	a.buf, a.lent = buf, false
 }
 
-func (a *arena) filled(n int) { a.end += n }
+func (a *arena) filled(n int) {
+	a.end += n
+	a.full = a.end == len(a.buf)
+}
 
 func (a *arena) pending() int { return a.end - a.from }
 

@@ -373,6 +373,27 @@ func TestAnArenaInWhichNothingIsKeptIsUsedAgain(t *testing.T) {
 	}
 }
 
+func TestAnArenaThatKeepsNothingGrowsWhereItIsReadFull(t *testing.T) {
+	a := arena{size: firstArena}
+	var more []byte // of a sender that always has more
+	for range 10000 {
+		room := a.room()
+		for len(more) < len(room) {
+			more = append(more, data(1, "hello")...)
+		}
+		a.filled(copy(room, more))
+		more = more[len(room):]
+		for {
+			if _, _, err := a.next(); err != nil {
+				break
+			}
+		}
+	}
+	if n := len(a.buf); n < busyArena || n >= 2*busyArena {
+		t.Errorf("%d bytes to read into, want %d", n, busyArena)
+	}
+}
+
 func TestReadFrameTakesNothingBehindTheFrame(t *testing.T) {
 	for _, n := range []int{0, 1, 100, 127, 128, 500} {
 		first := wire.AppendText(nil, wire.TypeDetach, string(filler(n)))

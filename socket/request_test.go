@@ -118,6 +118,9 @@ func TestNoMoreOfRepliesIsTakenThanWasPaidFor(t *testing.T) {
 		for {
 			frame := replyOf(1, wire.OK, 1<<20, got, part)
 			if err := p.receive(wire.TypeReply, parsedPayload(t, frame)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.settle(); err != nil {
 				break
 			}
 			got += len(part)
