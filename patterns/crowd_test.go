@@ -69,19 +69,28 @@ func TestAllWhoAskInOneContextAreEndedWithIt(t *testing.T) {
 	})
 }
 
+// endless is a context that could end, and never does.
+type endless struct {
+	context.Context
+	done chan struct{}
+}
+
+func (e endless) Done() <-chan struct{} { return e.done }
+
 func TestACrowdEndsWithItsCalls(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q, rs, _ := service(t, 1, nil, []Option{Concurrency(4)})
 		serving(t, rs[0], func(_ context.Context, m *socket.Message) ([]byte, error) { return m.Body, nil })
 		for range 3 {
-			ctx, stop := context.WithCancel(t.Context())
-			waits := []func() []error{askMany(ctx, q, 50), askMany(long(t), q, 50), askMany(context.Background(), q, 50)}
+			var waits []func() []error
+			for range 2 {
+				waits = append(waits, askMany(endless{context.Background(), make(chan struct{})}, q, 50), askMany(context.Background(), q, 50))
+			}
 			for _, wait := range waits {
 				for i, err := range wait() {
 					outcome(t, fmt.Sprint("request ", i), err, wire.OK)
 				}
 			}
-			stop()
 			if crowds, _ := q.watched(); crowds != 0 {
 				t.Errorf("%d crowds are left", crowds)
 			}
