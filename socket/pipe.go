@@ -350,7 +350,7 @@ func (p *pipe) tarry() time.Duration {
 	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
-	if p.last >= much {
+	if p.last == 0 || p.last >= much {
 		return 0
 	}
 	return time.Duration(p.wrote.Load()) + p.company - time.Since(epoch)

@@ -132,7 +132,7 @@ var reading = []mutant{
 	{"a stream knows no distance", "cause 8", "socket/inbox.go",
 		"		st.window.rtt = d.RTT\n", "		st.window.rtt = func() time.Duration { return 0 * d.RTT() }\n", "node/meshtest", "TestManyMessagesGoAFarWayInAFewRoundTrips"},
 	{"much at a time waits for more", "cause 8", "socket/pipe.go",
-		"	if p.last >= much {\n", "	if false {\n", "socket", "TestWhatLingersWaitsForCompanySoonAfterASmallWrite"},
+		"	if p.last == 0 || p.last >= much {\n", "	if p.last == 0 {\n", "socket", "TestWhatLingersWaitsForCompanySoonAfterASmallWrite"},
 	{"what comes seldom waits for company", "cause 8", "socket/pipe.go",
 		"	return time.Duration(p.wrote.Load()) + p.company - time.Since(epoch)\n", "	return p.company\n", "socket", "TestWhatLingersWaitsForCompanySoonAfterASmallWrite"},
 	{"whoever knocks at the door comes in", "bad input", "node/near.go",
