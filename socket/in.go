@@ -458,10 +458,16 @@ const maxGone = 1 << 15
 
 // noteGone remembers a hole that was stated. The inbox's mutex must be held.
 func (st *stream) noteGone(from, to uint64) {
-	st.gone.Add(from, to)
-	if st.gone.Len() > maxGone {
-		first := st.gone.Ranges()[0]
-		st.gone.Remove(first.From, first.To)
+	note(&st.gone, from, to)
+	st.back.Remove(from, to)
+}
+
+// note adds a range, within the bound.
+func note(s *ranges.Set, from, to uint64) {
+	s.Add(from, to)
+	if s.Len() > maxGone {
+		first := s.Ranges()[0]
+		s.Remove(first.From, first.To)
 	}
 }
 
@@ -745,7 +751,10 @@ func (e *in) fresh(seq uint64) (bool, error) {
 // admit queues what is held from now on. The inbox's mutex must be held.
 func (e *in) admit(it item) {
 	b, st := e.box, e.st
-	_, last := it.span()
+	first, last := it.span()
+	if st.back.Count() > 0 {
+		st.back.Remove(first, last)
+	}
 	st.inMsgs += it.count()
 	st.inBytes += it.bytes()
 	st.top = max(st.top, last)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,6 +134,7 @@ type stream struct {
 	away     time.Time  // when its last pipe ended
 	top      uint64     // highest seq that came or was in a gap
 	gone     ranges.Set // what was in a gap, here or not: a sender tells again what it told on a pipe that broke
+	back     ranges.Set // Sub: what was given back unbegun and did not come again, see jump
 	begin    uint64     // Sub: the seq that the subscription began with; 0: not told yet
 
 	replies  map[requestID]*reply
@@ -366,6 +368,9 @@ func (b *Inbox) giveBack(m *Message, reason wire.NackReason) {
 		b.stats.Returned++
 	}
 	m.in.letGo(m)
+	if b.cfg.Kind == wire.Sub {
+		note(&m.in.back, m.seq, m.seq)
+	}
 	if c := m.in.cur; c != nil {
 		c.giveBack(m.edition, m.seq, reason)
 		c.pipe.kick()
@@ -689,13 +694,19 @@ func (b *Inbox) attach(peer Peer, a wire.Attach) (e, old *in, err *Rejection) {
 
 // jump: a publisher that gave up keeping messages for this subscriber begins anew
 // further on. What lies between, as far as it would have matched, is a gap, and so is
-// what came and was not begun, for its lease is over. b.mu must be held.
+// what came and was not begun, here still or given back since, for its lease is over.
+// b.mu must be held.
 func (b *Inbox) jump(st *stream, a wire.Attach) (missed ranges.Set) {
 	if st.level != BestEffort {
 		for _, m := range b.unbegun(st, func(m *Message) bool { return m.edition == a.EditionOf(m.seq) && m.seq < a.Start }) {
 			b.giveBack(m, wire.NackReturned)
 			missed.Add(m.seq, m.seq)
 		}
+		if st.peer.Nonce == a.Nonce {
+			missed.AddSet(&st.back)
+			missed.Remove(a.Start, math.MaxUint64)
+		}
+		st.back.Remove(0, a.Start-min(a.Start, 1))
 	}
 	if top := st.top; top > 0 && top+1 < a.Start && st.peer.Nonce == a.Nonce {
 		missed.Add(top+1, a.Start-1)

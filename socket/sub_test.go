@@ -200,3 +200,32 @@ func TestABrokenSenderTellsHolesBeyondAllSeqs(t *testing.T) {
 		f.alive()
 	})
 }
+
+// A publisher that does not see its subscriber for long forgets what it owes it, and begins anew. What had come, and was
+// given back because its lease was over, comes no more.
+func TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b, gaps := newSub(t)
+		s := newSource('s', wire.Pub)
+		f, _ := s.attach(t, b)
+		f.say(row(1, 20))
+		ack(t, takes(t, b, 1, 5)...)
+		time.Sleep(BeginWithin + time.Millisecond) // no RENEW is answered
+		none(t, b)
+		f.cut()
+		none(t, b)
+		same(t, "gaps before it is known", *gaps, "[]")
+		f, _ = s.attach(t, b)
+		f.say(row(6, 2)) // two came again
+		ack(t, takes(t, b, 6, 7)...)
+		f.cut()
+		s.start = 31
+		f, _ = s.attach(t, b)
+		synctest.Wait()
+		same(t, "gaps", *gaps, "[8-30 dropped]")
+		f.say(row(31, 1))
+		ack(t, takes(t, b, 31, 31)...)
+		equal(t, "counted", b.Stats().Gaps, 23)
+		f.alive()
+	})
+}

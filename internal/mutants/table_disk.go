@@ -187,6 +187,10 @@ var keepingAtSender = []mutant{
 
 // Durable subscriptions: views of one log.
 var viewing = []mutant{
+	{"what was given back is not missed when its publisher begins anew", "rule 6, cause 8", "socket/inbox.go",
+		"			missed.AddSet(&st.back)\n", "", "socket", "TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew"},
+	{"what came again is missed when its publisher begins anew", "rule 6", "socket/in.go",
+		"		st.back.Remove(first, last)\n", "		_, _ = first, last\n", "socket", "TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew"},
 	{"what one subscription has done is settled for all", "views", "patterns/log.go",
 		"		parts = covered(parts, &v.over)\n", "		_ = covered(parts, &v.over)\n		break\n", "patterns", "TestAKilledPublisherLosesNothingAndSendsNothingUnflaggedTwice"},
 	{"a pattern takes effect backwards", "views", "patterns/viewdurable.go",
