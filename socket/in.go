@@ -458,16 +458,21 @@ const maxGone = 1 << 15
 
 // noteGone remembers a hole that was stated. The inbox's mutex must be held.
 func (st *stream) noteGone(from, to uint64) {
-	note(&st.gone, from, to)
+	st.gone.Add(from, to)
+	if st.gone.Len() > maxGone {
+		first := st.gone.Ranges()[0]
+		st.gone.Remove(first.From, first.To)
+	}
 	st.back.Remove(from, to)
 }
 
-// note adds a range, within the bound.
-func note(s *ranges.Set, from, to uint64) {
-	s.Add(from, to)
-	if s.Len() > maxGone {
-		first := s.Ranges()[0]
-		s.Remove(first.From, first.To)
+// noteBack remembers a message that was given back. Of more ranges than maxGone the oldest two become one: then more is
+// told as missed than is, and nothing less. The inbox's mutex must be held.
+func (st *stream) noteBack(seq uint64) {
+	st.back.Add(seq, seq)
+	if st.back.Len() > maxGone {
+		rs := st.back.Ranges()
+		st.back.Add(rs[0].From, rs[1].To)
 	}
 }
 

@@ -369,7 +369,7 @@ func (b *Inbox) giveBack(m *Message, reason wire.NackReason) {
 	}
 	m.in.letGo(m)
 	if b.cfg.Kind == wire.Sub {
-		note(&m.in.back, m.seq, m.seq)
+		m.in.noteBack(m.seq)
 	}
 	if c := m.in.cur; c != nil {
 		c.giveBack(m.edition, m.seq, reason)

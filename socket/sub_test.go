@@ -229,3 +229,19 @@ func TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew(t *testing.T) {
 		f.alive()
 	})
 }
+
+func TestOfWhatWasGivenBackNothingIsForgottenHoweverManyRanges(t *testing.T) {
+	const most = 2 * maxGone
+	var st stream
+	for n := uint64(1); n <= most; n++ {
+		st.noteBack(2 * n)
+	}
+	if n := st.back.Len(); n > maxGone {
+		t.Errorf("%d ranges, want %d at most", n, maxGone)
+	}
+	for n := uint64(1); n <= most; n++ {
+		if !st.back.Contains(2 * n) {
+			t.Fatalf("%d is forgotten", 2*n)
+		}
+	}
+}

@@ -189,6 +189,8 @@ var keepingAtSender = []mutant{
 var viewing = []mutant{
 	{"what was given back is not missed when its publisher begins anew", "rule 6, cause 8", "socket/inbox.go",
 		"			missed.AddSet(&st.back)\n", "", "socket", "TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew"},
+	{"what was given back is forgotten when there is much", "rule 6, cause 8", "socket/in.go",
+		"		st.back.Add(rs[0].From, rs[1].To)\n", "		st.back.Remove(rs[0].From, rs[0].To)\n", "socket", "TestOfWhatWasGivenBackNothingIsForgottenHoweverManyRanges"},
 	{"what came again is missed when its publisher begins anew", "rule 6", "socket/in.go",
 		"		st.back.Remove(first, last)\n", "		_, _ = first, last\n", "socket", "TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew"},
 	{"what one subscription has done is settled for all", "views", "patterns/log.go",
