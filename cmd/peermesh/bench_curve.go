@@ -36,6 +36,21 @@ func benchCurveCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// showCurve measures and shows what was found, as an event or for people.
+func showCurve[E any](ctx context.Context, a *app, run func(context.Context) (E, error), show func(E) error) error {
+	ctx, stop := a.benchTime(ctx)
+	defer stop()
+	e, err := run(ctx)
+	if err != nil {
+		return a.benchEnded(err)
+	}
+	a.events.emit("bench", e)
+	if a.events != nil {
+		return nil
+	}
+	return show(e)
+}
+
 // peerCurve holds messages from one Push to many peers against those to one.
 //
 //	4 peers:    peermesh to 4  | QUIC to 4  | peermesh to 1 | QUIC to 1 | peermesh to 4 | ...
@@ -95,17 +110,7 @@ With --udp-only it uses as many connections of QUIC; otherwise these nodes meet 
 				return err
 			}
 			c.udpOnly = a.global.udpOnly
-			ctx, stop := a.benchTime(cmd.Context())
-			defer stop()
-			e, err := c.run(ctx)
-			if err != nil {
-				return a.benchEnded(err)
-			}
-			a.events.emit("bench", e)
-			if a.events != nil {
-				return nil
-			}
-			return a.printPeerCurve(e)
+			return showCurve(cmd.Context(), a, c.run, a.printPeerCurve)
 		},
 	}
 	f := cmd.Flags()

@@ -77,17 +77,7 @@ bytes take some 2 GB.`,
 				return err
 			}
 			c.dir, c.spoolKey = a.global.dir, a.global.spoolKey
-			ctx, stop := a.benchTime(cmd.Context())
-			defer stop()
-			e, err := c.run(ctx)
-			if err != nil {
-				return a.benchEnded(err)
-			}
-			a.events.emit("bench", e)
-			if a.events != nil {
-				return nil
-			}
-			return a.printWaitCurve(e)
+			return showCurve(cmd.Context(), a, c.run, a.printWaitCurve)
 		},
 	}
 	f := cmd.Flags()
