@@ -189,8 +189,12 @@ func (b *Inbox) RecvBatch(ctx context.Context, ms []*Message, bytes int) (n int,
 	return b.recvAll(ctx, ms, bytes, nil)
 }
 
-// recv is Recv for a task, if it is one.
+// recv is Recv for a task, if it is one: a handler is begun in no context that has ended, for it would only fail, and a
+// failure counts.
 func (b *Inbox) recv(ctx context.Context, t *task) (*Message, error) {
+	if t != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	var one [1]*Message
 	_, err := b.recvAll(ctx, one[:], 0, t)
 	return one[0], err

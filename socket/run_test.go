@@ -534,3 +534,30 @@ func TestAMessageInARowAllocatesNothingOfItsOwn(t *testing.T) {
 		})
 	}
 }
+
+func TestNoHandlerIsBegunInAContextThatHasEnded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newInbox(t, wire.Pull)
+		f, _ := newSource('s', wire.Push).attach(t, b)
+		f.say(row(1, 100))
+		synctest.Wait()
+		enough := errors.New("enough")
+		for _, fails := range []error{nil, errors.New("failed")} {
+			ctx, stop := context.WithCancelCause(wait(t))
+			begun := 0
+			err := b.Handle(ctx, 0, func(context.Context, *Message) error {
+				if begun++; begun == 5 {
+					stop(enough)
+				}
+				return fails
+			})
+			if !errors.Is(err, enough) || begun != 5 {
+				t.Errorf("%d were begun, and Handle returns %v", begun, err)
+			}
+			if err := b.Handle(ctx, 0, func(context.Context, *Message) error { return errors.New("begun") }); !errors.Is(err, enough) {
+				t.Errorf("begun anew it returns %v", err)
+			}
+		}
+		equal(t, "begun", b.Stats().Delivered, 10)
+	})
+}

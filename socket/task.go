@@ -166,7 +166,10 @@ func (b *Inbox) handledBy(m *Message, done *task, failed error, then *task) (nex
 	b.mu.Lock()
 	done.leave()
 	turn, told, _ := b.acked(one[:]) // likewise
-	if next = b.begin(); next != nil {
+	if then.parent.Err() == nil {
+		next = b.begin()
+	}
+	if next != nil {
 		then.enter(next)
 	}
 	b.callWaiting()
@@ -237,11 +240,12 @@ func (b *Inbox) answer(m *Message, done *task, outcome Outcome, body []byte, the
 	done.leave()
 	turn, ok, _ := b.reply(m, outcome, body) // the error is recv's too
 	if then.parent.Err() == nil {
-		if next = b.begin(); next != nil {
-			then.enter(next)
-		}
-		b.callWaiting()
+		next = b.begin()
 	}
+	if next != nil {
+		then.enter(next)
+	}
+	b.callWaiting()
 	b.mu.Unlock()
 	b.replied(m, turn, ok)
 	return next

@@ -175,6 +175,8 @@ var gathering = []mutant{
 		"	if len(o.replies) == 0 && o.answered == 0 {\n", "	if o.answered == 0 {\n", "socket", "TestARequestIsSettledByItsReplyAndConfirmed"},
 	{"a revoked request's handler is not told", "once", "socket/in.go",
 		"	st.cancelTasks(ErrRevoked, func(m *Message) bool { return set.Contains(m.seq) })\n", "", "socket", "TestWhoIsRevokedIsFoundAmongAllHandlers|TestACancelledRequestsHandlerIsTold"},
+	{"a handler is begun though its context has ended", "attempts, dead letters", "socket/inbox.go",
+		"	if t != nil && ctx.Err() != nil {\n", "	if false {\n", "socket", "TestNoHandlerIsBegunInAContextThatHasEnded"},
 	{"a handler that ends is lost with its neighbours", "once", "socket/task.go",
 		"		t.prev.next = t.next\n", "		t.prev.next = nil\n", "socket", "TestWhoIsRevokedIsFoundAmongAllHandlers"},
 	{"a request that expired while it was noted is executed", "once-durable", "socket/task.go",
