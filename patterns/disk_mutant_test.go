@@ -32,7 +32,7 @@ func TestAMessageIsTheLedgersWhenItsGroupIsOnDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := s.journal.store.Begin()
-		if _, err := s.journal.put(c, p, m, nil); err != nil {
+		if _, err := s.journal.put(c, p, m); err != nil {
 			t.Fatal(err)
 		}
 		s.journal.committed(c.Group()-1, nil)

@@ -28,13 +28,14 @@ import (
 //
 // No receiver forgets a mark before the settlement that it allowed is on disk.
 type feed struct {
-	tail  *tail
-	box   *socket.Outbox
-	books books
-	label string                                   // of dead letters
-	tell  func(ledger.Settlement)                  // the fate is on disk
-	lose  func(from, to uint64)                    // the disk has lost these
-	keep  func(c *spool.Change, fates []groupFate) // what goes to the disk; nil: nobody asks
+	tail     *tail
+	box      *socket.Outbox
+	books    books
+	label    string                                   // of dead letters
+	tell     func(ledger.Settlement)                  // the fate is on disk
+	tellDone func(from, to uint64, by socket.Who)     // likewise, of what is done
+	lose     func(from, to uint64)                    // the disk has lost these
+	keep     func(c *spool.Change, fates []groupFate) // what goes to the disk; nil: nobody asks
 
 	// Of a feed that does not want every message; nil otherwise.
 	wants func(seq uint64, topic string) bool
@@ -87,9 +88,11 @@ type fateRun struct {
 	n uint64
 }
 
-// joins reports whether st goes on where r ends. Only what is done comes in long runs.
-func (r *fateRun) joins(st *ledger.Settlement) bool {
-	return r.State == ledger.Done && st.State == ledger.Done && r.Seq+r.n == st.Seq && r.By == st.By
+func (r *fateRun) last() uint64 { return r.Seq + r.n - 1 }
+
+// joins reports whether next goes on where r ends. Only what is done comes in long runs.
+func (r *fateRun) joins(next *fateRun) bool {
+	return r.State == ledger.Done && next.State == ledger.Done && r.Seq+r.n == next.Seq && r.By == next.By
 }
 
 type groupFate struct {
@@ -304,13 +307,20 @@ func (f *feed) seal() {
 func sealOf(g spool.Group) uint64 { return uint64(g) + 1 }
 
 // settled notes a message's fate, to be told when it is on disk.
-func (f *feed) settled(st ledger.Settlement) {
-	f.settle.Add(st.Seq, st.Seq)
-	if n := len(f.fates); n > 0 && f.fates[n-1].joins(&st) {
-		f.fates[n-1].n++
+func (f *feed) settled(st ledger.Settlement) { f.fated(fateRun{st, 1}) }
+
+// doneAll is settled for n neighbours that are done.
+func (f *feed) doneAll(from, n uint64, by socket.Who) {
+	f.fated(fateRun{ledger.Settlement{Seq: from, State: ledger.Done, By: by}, n})
+}
+
+func (f *feed) fated(run fateRun) {
+	f.settle.Add(run.Seq, run.last())
+	if n := len(f.fates); n > 0 && f.fates[n-1].joins(&run) {
+		f.fates[n-1].n += run.n
 		return
 	}
-	f.fates = append(f.fates, fateRun{st, 1})
+	f.fates = append(f.fates, run)
 }
 
 // untold is how many fates are not handed to the store.
@@ -339,10 +349,11 @@ func (f *feed) landed(g spool.Group) {
 
 // tellRun tells what became of some messages.
 func (f *feed) tellRun(run fateRun) {
-	for ; run.n > 0; run.n-- {
-		f.tell(run.Settlement)
-		run.Seq++
+	if run.State == ledger.Done {
+		f.tellDone(run.Seq, run.last(), run.By)
+		return
 	}
+	f.tell(run.Settlement)
 }
 
 // full reports whether the ledger holds as much as it may.

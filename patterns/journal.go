@@ -129,17 +129,14 @@ func (j *journal) takeNoMore() {
 
 // put stores a message in a change. It needs no lock but the change's, so that senders do not
 // wait for those who bring messages on their way.
-func (j *journal) put(c *spool.Change, p socket.Prepared, m *socket.Message, r *Receipt) (uint64, error) {
+func (j *journal) put(c *spool.Change, p socket.Prepared, m *socket.Message) (uint64, error) {
 	seq, base, record, err := c.Append(j.queue, p.MaxSize(), p.Append)
 	if err != nil {
 		return 0, err
 	}
-	if r != nil {
-		r.Seq = seq
-	}
 	j.ask(c)
 	j.accepted.Add(1)
-	f := fresh{seq: seq, base: base, record: record, key: m.Key, receipt: r}
+	f := fresh{seq: seq, base: base, record: record, key: m.Key}
 	if m.TTL > 0 || m.Delay > 0 {
 		now := j.owner.now()
 		f.rare = &rarely{expires: since(now, m.TTL), notBefore: since(now, m.Delay)}

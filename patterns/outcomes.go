@@ -107,7 +107,7 @@ func (j *journal) keepOutcomes(c *spool.Change, fates []groupFate) {
 	now := false
 	for i := range fates {
 		run := &fates[i].fateRun
-		o.add(run.State, run.Seq, run.Seq+run.n-1)
+		o.add(run.State, run.Seq, run.last())
 		now = now || run.State != ledger.Done
 	}
 	if now {

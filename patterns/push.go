@@ -72,14 +72,9 @@ func (p *Push) open(cfg socket.OutboxConfig) error {
 		cfg.Mode.OnTry = p.spill.tried
 	} else {
 		p.journal = j
-		j.arrived = func(f *fresh, _, _ time.Time) {
-			if f.receipt != nil {
-				p.receipts.put(f.receipt)
-			}
-		}
 	}
 	p.box = socket.NewOutbox(cfg, &p.mu, j.next)
-	j.tell = p.tellFate
+	j.tell, j.tellDone = p.tellFate, p.tellDone
 	p.release, p.tick = p.box.Ledger().Lowest, p.tickAll
 	p.mu.Lock()
 	p.mu.before = j.tail.flush
@@ -171,7 +166,10 @@ func (p *Push) store(ctx context.Context, m *socket.Message, prepared socket.Pre
 	if r != nil {
 		r.group, r.store = group, p.journal.store
 	}
-	seq, err := p.journal.put(c, prepared, m, r)
+	seq, err := p.journal.put(c, prepared, m)
+	if err == nil {
+		p.receipts.note(r, seq)
+	}
 	c.End()
 	if err != nil || r != nil {
 		return seq, err
@@ -262,21 +260,37 @@ func (p *Push) settledOne(st ledger.Settlement) {
 	p.tellFate(st)
 }
 
-// doneAll notes that neighbours are done, none of which is kept on disk. p.mu must be held.
+// doneAll notes that neighbours are done. p.mu must be held.
 func (p *Push) doneAll(from, to uint64, by socket.Who) {
-	for seq := from; p.receipts.n > 0 && seq <= to; seq++ {
-		if r := p.receipts.take(seq); r != nil {
-			r.settle(p.done.by(by.Node))
-		}
+	if n := p.keptOf(from, to); n > 0 {
+		p.disk().doneAll(from, n, by)
+		from += n
 	}
+	if from <= to {
+		p.tellDone(from, to, by)
+	}
+}
+
+// keptOf is how many of the messages from..to are kept on disk: the first so many are. p.mu must be held.
+func (p *Push) keptOf(from, to uint64) uint64 {
+	switch {
+	case p.journal != nil:
+		return to - from + 1
+	case p.spill != nil && p.spill.keeps(from):
+		return min(to+1, p.spill.bound) - from
+	}
+	return 0
+}
+
+// tellDone tells that neighbours are done, which is final. p.mu must be held.
+func (p *Push) tellDone(from, to uint64, by socket.Who) {
+	p.receipts.settle(from, to, p.done.by(by.Node))
 	p.sender.doneAll(from, to, by, "")
 }
 
 // tellFate tells a message's fate, which is final. p.mu must be held.
 func (p *Push) tellFate(st ledger.Settlement) {
-	if r := p.receipts.take(st.Seq); r != nil {
-		r.settle(p.fate(st))
-	}
+	p.receipts.settle(st.Seq, st.Seq, p.fate(st))
 	p.settled(st, "")
 }
 

@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"sync"
 
 	"peermesh/internal/identity"
@@ -18,10 +19,8 @@ type Receipt struct {
 
 	group spool.Group
 	store *spool.Store // nil below level durable
-
-	mu   sync.Mutex
-	fate *fate         // nil: not settled
-	done chan struct{} // made when somebody waits
+	page  *receiptPage // nil: it is of no message
+	slot  uint8
 }
 
 // fate is what became of a message, without its seq: so most messages share theirs.
@@ -67,16 +66,6 @@ func (f *fate) settled(stream string, seq uint64, sub string) Settled {
 	return Settled{Stream: stream, Seq: seq, State: f.state.String(), Reason: f.reason, Sub: sub, By: f.by, Text: f.text}
 }
 
-// settle tells who waits.
-func (r *Receipt) settle(fate *fate) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.fate = fate
-	if r.done != nil {
-		close(r.done)
-	}
-}
-
 // Stored blocks until the message is on disk, or ctx ends: then it is not known whether
 // it will be. Below level durable it returns at once.
 func (r *Receipt) Stored(ctx context.Context) error {
@@ -91,15 +80,10 @@ func (r *Receipt) Stored(ctx context.Context) error {
 
 // Done is closed when the message is settled.
 func (r *Receipt) Done() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.done == nil {
-		r.done = make(chan struct{})
-		if r.fate != nil {
-			close(r.done)
-		}
+	if r.page == nil {
+		return nil
 	}
-	return r.done
+	return r.page.done(r.slot)
 }
 
 // Wait blocks until the message is settled or ctx ends, and tells its fate.
@@ -116,80 +100,153 @@ func (r *Receipt) Wait(ctx context.Context) (Settled, error) {
 }
 
 func (r *Receipt) known() *fate {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.fate
+	if r.page == nil {
+		return nil
+	}
+	return r.page.known(r.slot)
 }
 
-// receipts are those whose messages are not settled, by seq. They are kept in pages, for seqs
-// come and go in runs. The zero value is empty.
+// receipts are those whose messages are not settled, by seq. They are settled by the page, for seqs come and go in runs. The
+// zero value is empty. Safe for concurrent use.
 type receipts struct {
-	pages map[uint64]*receiptPage
-	last  *receiptPage // used last
+	mu    sync.Mutex
+	pages map[uint64]*receiptPage // those with receipts that are not settled, by number
+	last  *receiptPage            // the newest
+	alone map[uint64]*receiptPage // each of one receipt that had no seq when it was given out, by its seq
 	n     int
 }
 
+// receiptPage is what became of neighbours. Who has one of their receipts keeps it.
 type receiptPage struct {
 	number uint64
-	n      int
-	of     [256]*Receipt
+	open   uint64 // by slot: has a receipt and is not settled; guarded by the mutex of receipts
+
+	mu    sync.Mutex
+	fates [receiptSlots]*fate
+	waits map[uint8]chan struct{} // by slot, of those that somebody waits for
 }
 
-// page returns the page of a seq, nil if there is none.
-func (rs *receipts) page(seq uint64) *receiptPage {
-	number := seq / uint64(len(receiptPage{}.of))
-	if rs.last == nil || rs.last.number != number {
-		p := rs.pages[number]
-		if p == nil {
-			return nil
-		}
-		rs.last = p
+const receiptSlots = 64
+
+// early is a receipt whose seq comes later, with note.
+func early(stream string) *Receipt { return &Receipt{Stream: stream, page: &receiptPage{open: 1}} }
+
+// note gives a receipt, if there is one, its seq and keeps it until that is settled.
+func (rs *receipts) note(r *Receipt, seq uint64) {
+	if r == nil {
+		return
 	}
-	return rs.last
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.n++
+	r.Seq = seq
+	if r.page != nil {
+		if rs.alone == nil {
+			rs.alone = map[uint64]*receiptPage{}
+		}
+		rs.alone[seq] = r.page
+		return
+	}
+	r.page, r.slot = rs.page(seq/receiptSlots), uint8(seq%receiptSlots)
+	r.page.open |= 1 << r.slot
 }
 
-// put keeps r under its seq.
-func (rs *receipts) put(r *Receipt) {
-	p := rs.page(r.Seq)
+// page is that of a number, made if there is none. rs.mu must be held.
+func (rs *receipts) page(number uint64) *receiptPage {
+	if rs.last != nil && rs.last.number == number {
+		return rs.last
+	}
+	p := rs.pages[number]
 	if p == nil {
-		p = &receiptPage{number: r.Seq / uint64(len(p.of))}
+		p = &receiptPage{number: number}
 		if rs.pages == nil {
 			rs.pages = map[uint64]*receiptPage{}
 		}
-		rs.pages[p.number], rs.last = p, p
+		rs.pages[number] = p
 	}
-	p.of[r.Seq%uint64(len(p.of))] = r
-	p.n++
-	rs.n++
+	rs.last = p
+	return p
 }
 
-// note gives a receipt, if there is one, its seq and keeps it.
-func (rs *receipts) note(r *Receipt, seq uint64) {
-	if r != nil {
-		r.Seq = seq
-		rs.put(r)
+// settle tells those who wait for messages from..to what became of each.
+func (rs *receipts) settle(from, to uint64, fate *fate) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for seq := from; len(rs.alone) > 0 && seq <= to; seq++ {
+		if p := rs.alone[seq]; p != nil {
+			rs.n -= p.settle(1, fate)
+			delete(rs.alone, seq)
+		}
+	}
+	for rs.n > 0 && from <= to {
+		number := from / receiptSlots
+		end := min(to, number*receiptSlots+receiptSlots-1)
+		if p := rs.pages[number]; p != nil {
+			rs.n -= p.settle(^uint64(0)>>(receiptSlots-1-(end-from))<<(from%receiptSlots), fate)
+			rs.drop(p)
+		}
+		from = end + 1
 	}
 }
 
-// take takes out the receipt of a seq; nil if there is none.
-func (rs *receipts) take(seq uint64) *Receipt {
-	if rs.n == 0 {
-		return nil
+// drop lets go of a page of which all is settled. rs.mu must be held.
+func (rs *receipts) drop(p *receiptPage) {
+	if p.open > 0 {
+		return
 	}
-	p := rs.page(seq)
-	if p == nil {
-		return nil
-	}
-	slot := &p.of[seq%uint64(len(p.of))]
-	r := *slot
-	if r == nil {
-		return nil
-	}
-	*slot = nil
-	rs.n--
-	if p.n--; p.n == 0 {
-		delete(rs.pages, p.number)
+	delete(rs.pages, p.number)
+	if rs.last == p {
 		rs.last = nil
 	}
-	return r
 }
+
+// settle notes the fate of what has a receipt of these slots, and returns how many those are. The mutex of receipts must be
+// held.
+func (p *receiptPage) settle(these uint64, fate *fate) int {
+	these &= p.open
+	p.open &^= these
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for left := these; left != 0; left &= left - 1 {
+		p.fates[bits.TrailingZeros64(left)] = fate
+	}
+	for slot, c := range p.waits {
+		if these>>slot&1 != 0 {
+			close(c)
+			delete(p.waits, slot)
+		}
+	}
+	return bits.OnesCount64(these)
+}
+
+// known is the fate of a message; nil if it is not settled.
+func (p *receiptPage) known(slot uint8) *fate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fates[slot]
+}
+
+// done is closed when a message is settled.
+func (p *receiptPage) done(slot uint8) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fates[slot] != nil {
+		return over
+	}
+	c := p.waits[slot]
+	if c == nil {
+		c = make(chan struct{})
+		if p.waits == nil {
+			p.waits = map[uint8]chan struct{}{}
+		}
+		p.waits[slot] = c
+	}
+	return c
+}
+
+// over is closed.
+var over = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()

@@ -40,7 +40,7 @@ func (p *Push) PostWith(ctx context.Context, m *socket.Message, with func(*spool
 		return 0, 0, err
 	}
 	defer c.End()
-	if seq, err = p.journal.put(c, prepared, m, nil); err != nil {
+	if seq, err = p.journal.put(c, prepared, m); err != nil {
 		return 0, 0, err
 	}
 	with(c)

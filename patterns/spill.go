@@ -135,7 +135,7 @@ func (sp *spill) toDisk(m *socket.Message, prepared socket.Prepared) (seq uint64
 	defer c.End()
 	sp.introduce(c)
 	c.Skip(sp.queue, sp.push.next)
-	if seq, err = sp.put(c, prepared, m, nil); err != nil {
+	if seq, err = sp.put(c, prepared, m); err != nil {
 		return 0, err
 	}
 	sp.raise(seq + 1)

@@ -50,7 +50,6 @@ type fresh struct {
 	record    []byte
 	key       string
 	rare      *rarely // nil: nothing of it
-	receipt   *Receipt
 }
 
 // rarely is what most messages on their way to the disk have not.

@@ -158,7 +158,7 @@ func (tx *Tx) Send(p *Push, m *socket.Message) error {
 // Post is Send, and the receipt tells what becomes of the message. Its Seq is there when Node.Tx returns nil, or an
 // error that matches socket.ErrUnknown; after any other error there is no such message.
 func (tx *Tx) Post(p *Push, m *socket.Message) (*Receipt, error) {
-	r := &Receipt{Stream: p.stream}
+	r := early(p.stream)
 	if err := tx.add(func() error { return tx.send(p, m, r) }); err != nil {
 		return nil, err
 	}
@@ -254,9 +254,11 @@ func (tx *Tx) stage() (spool.Group, error) {
 		if s.receipt != nil {
 			s.receipt.group, s.receipt.store = c.Group(), tx.env.Store
 		}
-		if _, err := s.push.journal.put(c, s.prepared, s.message, s.receipt); err != nil {
+		seq, err := s.push.journal.put(c, s.prepared, s.message)
+		if err != nil {
 			return 0, err // the store failed: the change comes to nothing
 		}
+		s.push.receipts.note(s.receipt, seq)
 	}
 	for key, r := range tx.seqs {
 		value := tx.values[key]

@@ -77,14 +77,14 @@ func newStanding(l *log, name string, n *viewNote) *standing {
 	v.feed = newFeed(l.tail, &v.over, n.mark, n.holders)
 	v.dirty = v.marked < n.mark
 	v.most = min(v.most, maxInView)
-	v.books, v.label, v.tell, v.lose, v.wants, v.pass, v.taken = v, name, v.tellFate, v.lost, v.match, v.passed, v.take
+	v.books, v.label, v.tell, v.tellDone, v.lose, v.wants, v.pass, v.taken = v, name, v.tellFate, v.tellAll, v.lost, v.match, v.passed, v.take
 	v.dropped = map[string]uint64{}
 	v.carried = n.owed
 	v.held = len(v.versions) == 0 && !v.expelled
 	cfg := l.pub.outboxConfig()
 	cfg.Local.Edition = l.tail.edition
 	cfg.Mode = v.mode(cfg.Mode)
-	cfg.OnSettled = v.settledOne
+	cfg.OnSettled, cfg.OnDone = v.settledOne, v.doneAll
 	cfg.OnPatterns = func(_ uint64, texts []string) (uint64, error) { return v.subscribe(texts) }
 	cfg.OnUnsubscribe = v.unsubscribe
 	v.box = socket.NewOutbox(cfg, &l.pub.mu, v.next)
@@ -171,7 +171,15 @@ func (v *standing) settledOne(st ledger.Settlement) {
 	v.settled(st)
 }
 
+// doneAll is settledOne for neighbours that are done.
+func (v *standing) doneAll(from, to uint64, by socket.Who) {
+	v.gapsRead(by)
+	v.feed.doneAll(from, to-from+1, by)
+}
+
 func (v *standing) tellFate(st ledger.Settlement) { v.log.pub.settled(st, v.name) }
+
+func (v *standing) tellAll(from, to uint64, by socket.Who) { v.log.pub.doneAll(from, to, by, v.name) }
 
 // maxHoles bounds the gaps kept of one reason; beyond it neighbours with nothing owed
 // between them are merged.

@@ -84,7 +84,8 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 
 // Append adds a record to q. frame must append at most size bytes to dst, for a record whose seq
 // is base+delta, and return the result. record aliases what will be written; it stays valid and
-// unchanged for as long as somebody holds it, and must not be changed.
+// unchanged for as long as somebody holds it, and must not be changed, nor what lies behind it up to
+// its capacity: there the next record of q goes, if it has the same base and there is room.
 //
 // It never waits. Errors, with nothing changed: ErrSpoolFull (a *FullError), ErrFailed, ErrClosed,
 // ErrTooLarge above MaxRecordSize, ErrFull above MaxSeq.
@@ -110,7 +111,7 @@ func (c *Change) Append(q *Queue, size int, frame func(dst []byte, delta uint64)
 		panic(fmt.Sprintf("spool: frame made a record of %d bytes, promised were %d", len(buf)-start, size))
 	}
 	b.buf = buf
-	record = buf[start:len(buf):len(buf)]
+	record = buf[start:]
 	b.size += len(record)
 	b.last = seq
 	b.left++

@@ -322,20 +322,21 @@ func (l *Ledger) Append(it Item, now time.Time) {
 	l.next = it.Seq + 1
 	l.counts.Queued++
 	l.counts.Bytes += uint64(len(it.Record))
-	if l.plain(&it) && l.ring.add(&it, l.at(now)) {
+	accepted := l.at(now)
+	if !it.Accepted.IsZero() {
+		accepted = l.at(it.Accepted)
+	}
+	if l.plain(&it) && l.ring.add(&it, accepted) {
 		return
 	}
 	e := l.ring.push()
-	e.seq, e.base, e.record, e.accepted = it.Seq, it.Base, slices.Clip(it.Record), l.at(now)
+	e.seq, e.base, e.record, e.accepted = it.Seq, it.Base, slices.Clip(it.Record), accepted
 	if it.Key != "" {
 		e.key = laneOf(it.Key)
 	}
 	if !it.Expires.IsZero() {
 		e.expires = max(l.at(it.Expires), 1)
 		l.expiry.push(timed{e.expires, e.seq})
-	}
-	if !it.Accepted.IsZero() {
-		e.accepted = l.at(it.Accepted)
 	}
 	e.attempt, e.deliveries = it.Attempt, it.Deliveries
 	l.delay(e, it)
@@ -555,17 +556,25 @@ func (l *Ledger) requeue(e *entry) {
 // gapReasons are the fates that leave a hole.
 var gapReasons = [...]wire.GapReason{Dead: wire.GapDead, Expired: wire.GapExpired, Dropped: wire.GapDropped, Indeterminate: 0}
 
-// fate notes that a message has met its fate, and states the hole that it leaves, if it
-// does, to every consumer: before its next message, or when the fate is durable.
+// fate notes that a message has met its fate.
 func (l *Ledger) fate(seq uint64, reason wire.GapReason) {
+	l.fates(ranges.Range{From: seq, To: seq}, reason)
+}
+
+// fates notes that neighbours have met their fate, and states the hole that they leave, if they
+// do, to every consumer: before its next message, or when the fate is durable.
+func (l *Ledger) fates(r ranges.Range, reason wire.GapReason) {
 	if l.mode.BestEffort || l.mode.Requests {
 		reason = 0
 	}
-	switch {
-	case l.mode.Staged && l.kept(seq):
-		l.stage.fate(seq, reason)
-	case reason != 0:
-		l.gap(wire.Gap{From: seq, To: seq, Reason: reason})
+	if l.mode.Staged && l.kept(r.From) {
+		kept := r
+		kept.To = min(r.To, l.volatile-1)
+		l.stage.fate(kept, reason)
+		r.From = kept.To + 1
+	}
+	if reason != 0 && r.From <= r.To {
+		l.gap(wire.Gap{From: r.From, To: r.To, Reason: reason})
 	}
 }
 

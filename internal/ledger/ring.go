@@ -54,15 +54,6 @@ func (r *ring) spread(p *page) {
 	r.rest(u)
 }
 
-// spreadFrom ends the rows that begin below seq to, from position i on.
-func (r *ring) spreadFrom(i int, to uint64) {
-	for ; i < r.n && r.seqAt(i) < to; i++ {
-		if u, _ := r.rowAt(i); u != nil {
-			r.at(i)
-		}
-	}
-}
-
 // rowAt is the row that entry i is part of, and where in it; nil if there is none.
 func (r *ring) rowAt(i int) (u *row, slot int) {
 	return r.pages[uint(r.head+i)/ringPage].row, r.slot(i)

@@ -4,10 +4,11 @@ import (
 	"math/bits"
 	"time"
 
+	"peermesh/internal/ranges"
 	"peermesh/internal/wire"
 )
 
-// Most messages are plain: they have no key, no TTL and no delay, nothing of them is kept on disk, and the one consumer
+// Most messages are plain: they have no key, no TTL and no delay, and the one consumer
 // there is gets them, and is done with them, at the first attempt. Their records stand one behind the other in a block. A
 // page of the ring holds such neighbours as a row, in which a message costs a few bytes and next to no time:
 //
@@ -52,9 +53,9 @@ type piece struct {
 
 // plain reports whether a message may be held in a row.
 func (l *Ledger) plain(it *Item) bool {
-	return it.Key == "" && it.Expires.IsZero() && it.NotBefore.IsZero() && it.Accepted.IsZero() && !it.Absent && !it.Unknown &&
+	return it.Key == "" && it.Expires.IsZero() && it.NotBefore.IsZero() && !it.Absent && !it.Unknown &&
 		it.Attempt == 0 && it.Deliveries == 0 && len(it.Record) > 0 && len(it.Record) <= maxPlain &&
-		(l.up <= 1 || l.shared >= mostShare/2) && !l.mode.single() && !((l.mode.Marked || l.mode.Staged) && l.kept(it.Seq))
+		(l.up <= 1 || l.shared >= mostShare/2) && !l.mode.single()
 }
 
 // single reports whether each message of such a stream is an entry of its own.
@@ -87,7 +88,7 @@ func (u *row) follows(it *Item, accepted int64) bool {
 	}
 	p := &u.pieces[u.used-1]
 	n, size := len(p.data), len(it.Record)
-	if p.base != it.Base || accepted-p.accepted > rowAge || cap(p.data)-n < size || &p.data[:n+1][n] != &it.Record[0] {
+	if p.base != it.Base || accepted < p.accepted || accepted-p.accepted > rowAge || cap(p.data)-n < size || &p.data[:n+1][n] != &it.Record[0] {
 		return false
 	}
 	p.data = p.data[:n+size]
@@ -208,12 +209,16 @@ func (l *Ledger) dispatchRow(u *row, at int) *Consumer {
 	return c
 }
 
-// leaseRow leases to c n messages of u, from its slot at on, as far as they are there and c has credit. It has for one.
+// leaseRow leases to c n messages of u, from its slot at on, as far as they are there and marked and c has credit. For one that
+// is so.
 func (l *Ledger) leaseRow(u *row, at int, c *Consumer, n int) {
 	end := at + int(min(uint64(n), uint64(u.n-at), c.creditMsgs-c.sentMsgs))
 	end = u.fit(at, end, c.creditBytes-c.sentBytes)
-	n = end - at
 	from := u.first + uint64(at)
+	if l.mode.Marked && l.kept(from) {
+		end = min(end, at+int(min(l.mark-from+1, ringPage)))
+	}
+	n = end - at
 	c.out.push(from, uint64(n))
 	c.leased += n
 	c.sentMsgs += uint64(n)
@@ -261,6 +266,7 @@ func (l *Ledger) settleRow(u *row, a, b int) {
 		l.counts.Leased -= uint64(n)
 		l.counts.Done += uint64(n)
 		l.counts.Bytes -= u.size(a, end)
+		l.fates(ranges.Range{From: u.first + uint64(a), To: u.first + uint64(end-1)}, 0)
 		l.tellDone(u, a, end)
 		a = end
 	}

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"peermesh/internal/ranges"
 	"peermesh/internal/wire"
 )
 
@@ -389,15 +390,19 @@ func TestWhatHappensToOneEndsItsRow(t *testing.T) {
 	}
 }
 
-func TestWhatIsOnDiskIsPartOfNoRow(t *testing.T) {
-	for _, mode := range []Mode{{Staged: true}, {Marked: true}} {
-		r := newRig(t, mode)
-		r.plain(10)
-		want(t, "in rows", r.inRows(), 0)
-		r.l.Volatile(r.next)
-		r.plain(ringPage)
-		want(t, "of those in memory alone", r.inRows(), 10)
-	}
+// What is on disk is leased as far as the mark is there, what is in memory alone without one.
+func TestARowIsLeasedAsFarAsItIsMarked(t *testing.T) {
+	r := newRig(t, Mode{Marked: true})
+	a := r.join("a", 100)
+	r.plain(10)
+	want(t, "in rows", r.inRows(), 10)
+	want(t, "without a mark", len(singles(r.take(a))), 0)
+	r.l.SetMark(4)
+	want(t, "marked", len(singles(r.take(a))), 4)
+	r.l.Volatile(9)
+	want(t, "marked", len(singles(r.take(a))), 0)
+	r.l.SetMark(8)
+	want(t, "marked, and in memory alone", len(singles(r.take(a))), 6)
 }
 
 // Records of one block may lie apart, if it had to grow.
@@ -478,8 +483,26 @@ func TestAMessageThatMustBeAloneIsNotJoinedByARow(t *testing.T) {
 	want(t, "then", len(singles(r.take(a))), 10)
 }
 
-// What goes to the disk is part of no row: from then on its answers wait for that.
-func TestWhatIsMovedToDiskLeavesItsRow(t *testing.T) {
+func TestWhatComesFromTheDiskIsAsOldAsItIs(t *testing.T) {
+	r := newRig(t, Mode{})
+	a := r.join("a", 10)
+	var b blocks
+	for _, age := range []time.Duration{2 * time.Second, time.Second, 3 * time.Second} {
+		it := b.item(r.next, 8, false)
+		it.Accepted = r.now.Add(-age)
+		r.l.Append(it, r.now)
+		r.next++
+	}
+	want(t, "in rows", r.inRows(), 3)
+	var ages []time.Duration
+	for _, s := range r.take(a) {
+		ages = append(ages, s.Age)
+	}
+	want(t, "ages", ages, []time.Duration{2 * time.Second, time.Second, 3 * time.Second})
+}
+
+// What goes to the disk stays in its row: from then on its fate, and the answer, wait for that.
+func TestWhatIsMovedToDiskWaitsForItFromThenOn(t *testing.T) {
 	r := newRig(t, Mode{Staged: true, Marked: true})
 	r.l.Volatile(1)
 	a := r.join("a", 300)
@@ -487,15 +510,14 @@ func TestWhatIsMovedToDiskLeavesItsRow(t *testing.T) {
 	r.take(a)
 	r.l.Volatile(ringPage + 10)
 	r.l.SetMark(r.l.Dispatched())
-	want(t, "in rows", r.inRows(), ringPage)
+	want(t, "in rows", r.inRows(), 3*ringPage)
 	r.done(a, ringPage+20)
 	want(t, "unsealed", r.l.Unsealed(), false)
-	r.done(a, ringPage+9)
+	r.done(a, ringPage+8, ringPage+9, ringPage+10, ringPage+11)
 	want(t, "unsealed", r.l.Unsealed(), true)
-	r.plain(1)
-	r.l.Volatile(r.next + 1)
-	r.plain(1)
-	want(t, "in rows", r.inRows(), 0)
+	fates := slices.DeleteFunc(slices.Clone(r.l.stage.marks), func(m stagedMark) bool { return m.c != nil })
+	want(t, "staged", fates, []stagedMark{{seqs: ranges.Range{From: ringPage + 8, To: ringPage + 9}}})
+	want(t, "in rows", r.inRows(), 3*ringPage)
 }
 
 // A page that a message keeps from leaving keeps no records of others.

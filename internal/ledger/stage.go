@@ -114,18 +114,18 @@ func (l *Ledger) confirm(c *Consumer, e wire.EditionRanges) error {
 	return nil
 }
 
-// fate notes that the message of that seq met a fate.
-func (s *stage) fate(seq uint64, reason wire.GapReason) {
+// fate notes that neighbours met a fate.
+func (s *stage) fate(r ranges.Range, reason wire.GapReason) {
 	if reason == wire.GapDropped {
-		s.dropped.Add(seq, seq)
+		s.dropped.Add(r.From, r.To)
 	}
 	if s.open > 0 {
-		if last := &s.marks[len(s.marks)-1]; last.c == nil && last.reason == reason && last.seqs.To+1 == seq {
-			last.seqs.To = seq
+		if last := &s.marks[len(s.marks)-1]; last.c == nil && last.reason == reason && last.seqs.To+1 == r.From {
+			last.seqs.To = r.To
 			return
 		}
 	}
-	s.add(stagedMark{seqs: ranges.Range{From: seq, To: seq}, reason: reason})
+	s.add(stagedMark{seqs: r, reason: reason})
 }
 
 func (s *stage) add(m stagedMark) {

@@ -13,7 +13,6 @@ import "time"
 // Volatile says that messages from that seq on are kept nowhere: neither Marked nor Staged
 // concerns them. The boundary only rises. A ledger that was never told keeps all of them.
 func (l *Ledger) Volatile(from uint64) {
-	l.ring.spreadFrom(l.ring.index(l.volatile), from)
 	l.volatile = from
 }
 

@@ -141,7 +141,7 @@ var keepingAtSender = []mutant{
 	{"a mark is confirmed when it is told", "attach: CONFIRM, rule 4", "internal/ledger/stage.go",
 		"		if l.mode.Staged && l.kept(r.From) {\n			l.stage.add", "		if false {\n			l.stage.add", "internal/ledger", "TestAMarkIsConfirmedWhenItsSettlementIsDurable"},
 	{"a hole is stated before it is durable", "rule 4, rule 6", "internal/ledger/ledger.go",
-		"	case l.mode.Staged && l.kept(seq):\n		l.stage.fate(seq, reason)\n", "", "internal/ledger", "TestAHoleIsStatedWhenItIsDurable"},
+		"	if l.mode.Staged && l.kept(r.From) {\n		kept := r\n", "	if false {\n		kept := r\n", "internal/ledger", "TestAHoleIsStatedWhenItIsDurable"},
 	{"a message goes out before the hole in front of it is durable", "rule 6", "internal/ledger/dispatch.go",
 		"		if l.stage.behind(e.seq) {\n", "		if false {\n", "internal/ledger", "TestAMessageWaitsForTheHoleBeforeItToBeDurable"},
 	{"what waited for a hole is forgotten", "rule 6", "socket/outbox.go",
