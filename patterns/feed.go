@@ -216,30 +216,37 @@ func (f *feed) passOver(from, to uint64) {
 	}
 }
 
-// get takes a message that came to the disk just now and is the next one.
-func (f *feed) get(it ledger.Item, topic string, now time.Time) {
-	if it.Seq < f.next {
-		return
+// get takes a message that came to the disk just now, was accepted at about that time and is the next one.
+func (f *feed) get(m *fresh, at, now time.Time) {
+	switch {
+	case m.seq < f.next:
+	case f.wants != nil && !f.wants(m.seq, m.topic()):
+		f.passOver(m.seq, m.seq)
+	case m.key != "" || m.rare != nil:
+		f.give(m.item(at), now)
+	default:
+		f.goesOn(m.seq, len(m.record))
+		f.box.Ledger().AppendPlain(m.seq, m.base, m.record, at)
 	}
-	if f.wants != nil && !f.wants(it.Seq, topic) {
-		f.passOver(it.Seq, it.Seq)
-		return
-	}
-	f.give(it, now)
 }
 
 // give hands a message to the ledger.
 func (f *feed) give(it ledger.Item, now time.Time) {
-	if f.taken != nil {
-		f.taken(it.Seq, len(it.Record))
-	}
+	f.goesOn(it.Seq, len(it.Record))
 	f.box.Ledger().Append(it, now)
-	f.given++
-	f.next = it.Seq + 1
 	f.tail.owner.windFor(it)
 	if it.Absent && it.Seq >= f.tail.first {
 		f.delays.coming.Add(-1)
 	}
+}
+
+// goesOn notes that the ledger gets a message.
+func (f *feed) goesOn(seq uint64, size int) {
+	if f.taken != nil {
+		f.taken(seq, size)
+	}
+	f.given++
+	f.next = seq + 1
 }
 
 // mark raises the dispatch mark as far as the receivers' credit reaches.

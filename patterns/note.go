@@ -44,10 +44,13 @@ func (s *sender) noteFate(st ledger.Settlement) {
 
 // refused notes that a Send was refused, and returns why it was.
 func (s *sender) refused(err error) error {
+	if err == nil {
+		return nil
+	}
 	var code string
 	failed := errors.Is(err, socket.ErrStorage) || errors.Is(err, spool.ErrFailed)
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, socket.ErrClosed),
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, socket.ErrClosed),
 		errors.Is(err, socket.ErrUnknown) && !failed:
 		return err
 	case errors.Is(err, socket.ErrQueueFull):

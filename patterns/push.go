@@ -209,13 +209,15 @@ func (p *Push) own(m *socket.Message, prepared socket.Prepared, r *Receipt) uint
 	p.next++
 	p.receipts.note(r, seq)
 	base, record := p.framer.Frame(prepared, seq)
-	it := ledger.Item{Seq: seq, Base: base, Record: record, Key: m.Key}
-	if m.TTL == 0 && m.Delay == 0 {
-		p.box.Ledger().Append(it, p.moment(p.box.Pressed()))
+	now := p.moment(p.box.Pressed())
+	if m.Key == "" && m.TTL == 0 && m.Delay == 0 {
+		p.box.Ledger().AppendPlain(seq, base, record, now)
 		return seq
 	}
-	now := p.now()
-	it.NotBefore, it.Expires = since(now, m.Delay), since(now, m.TTL)
+	if m.TTL > 0 || m.Delay > 0 {
+		now = p.now()
+	}
+	it := ledger.Item{Seq: seq, Base: base, Record: record, Key: m.Key, NotBefore: since(now, m.Delay), Expires: since(now, m.TTL)}
 	p.box.Ledger().Append(it, now)
 	p.windFor(it)
 	return seq

@@ -41,6 +41,8 @@ type call struct {
 // calls is a list of calls that have ended.
 type calls struct{ first, last *call }
 
+func (l *calls) none() bool { return l.first == nil }
+
 func (l *calls) add(c *call) {
 	if l.first == nil {
 		l.first = c

@@ -34,8 +34,13 @@ func (g *guard) Unlock() {
 	if g.before != nil {
 		g.before()
 	}
+	g.read = false
+	if len(g.due) == 0 && g.ended.none() {
+		g.mu.Unlock()
+		return
+	}
 	due, ended := g.due, g.ended
-	g.due, g.ended, g.read = nil, calls{}, false
+	g.due, g.ended = nil, calls{}
 	g.mu.Unlock()
 	ended.wake()
 	for _, s := range due {

@@ -211,7 +211,7 @@ func (t *tail) landedOne(m *fresh, at, now time.Time) {
 	}
 	for _, f := range t.feeds {
 		if f.next >= end && !f.full() { // otherwise it is read from the disk in its turn
-			f.get(m.item(at), m.topic(), now)
+			f.get(m, at, now)
 		}
 	}
 }

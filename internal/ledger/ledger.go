@@ -314,23 +314,15 @@ func laneOf(key string) uint64 {
 // What earlier lives left may be appended piece by piece while consumers come and go; what
 // is unknown, before any of them attaches. Dispatch leases it out.
 func (l *Ledger) Append(it Item, now time.Time) {
-	if it.Seq < l.mode.First {
-		l.counts.Carried++
-	} else {
-		l.counts.Accepted++
-	}
-	l.next = it.Seq + 1
-	l.counts.Queued++
-	l.counts.Bytes += uint64(len(it.Record))
+	l.accept(it.Seq, len(it.Record))
 	accepted := l.at(now)
 	if !it.Accepted.IsZero() {
 		accepted = l.at(it.Accepted)
 	}
-	if l.plain(&it) && l.ring.add(&it, accepted) {
+	if it.plain() && l.toRow(it.Seq, it.Base, it.Record, accepted) {
 		return
 	}
-	e := l.ring.push()
-	e.seq, e.base, e.record, e.accepted = it.Seq, it.Base, slices.Clip(it.Record), accepted
+	e := l.entry(it.Seq, it.Base, it.Record, accepted)
 	if it.Key != "" {
 		e.key = laneOf(it.Key)
 	}
@@ -343,6 +335,33 @@ func (l *Ledger) Append(it Item, now time.Time) {
 	if it.Unknown {
 		l.appendUnknown(e)
 	}
+}
+
+// AppendPlain is Append of a message that has nothing but its record, and was accepted about then.
+func (l *Ledger) AppendPlain(seq, base uint64, record []byte, accepted time.Time) {
+	l.accept(seq, len(record))
+	if at := l.at(accepted); !l.toRow(seq, base, record, at) {
+		l.entry(seq, base, record, at)
+	}
+}
+
+// accept counts a message with a record of that size.
+func (l *Ledger) accept(seq uint64, size int) {
+	if seq < l.mode.First {
+		l.counts.Carried++
+	} else {
+		l.counts.Accepted++
+	}
+	l.next = seq + 1
+	l.counts.Queued++
+	l.counts.Bytes += uint64(size)
+}
+
+// entry makes a message an entry of its own.
+func (l *Ledger) entry(seq, base uint64, record []byte, accepted int64) *entry {
+	e := l.ring.push()
+	e.seq, e.base, e.record, e.accepted = seq, base, slices.Clip(record), accepted
+	return e
 }
 
 // Refuse counts a message that is dropped the moment it is accepted; its seq

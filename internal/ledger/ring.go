@@ -107,11 +107,11 @@ func (r *ring) push() *entry {
 
 // add adds a plain message to the row at the end, or to a new one where a page begins. It reports false if there is none
 // that would take it.
-func (r *ring) add(it *Item, accepted int64) bool {
+func (r *ring) add(seq, base uint64, record []byte, accepted int64) bool {
 	end := r.head + r.n
 	switch {
 	case end == len(r.pages)*ringPage:
-		if r.n > 0 && r.seqAt(r.n-1)+1 != it.Seq {
+		if r.n > 0 && r.seqAt(r.n-1)+1 != seq {
 			return false // such streams have no neighbours
 		}
 		r.pages = append(r.pages, page{row: r.row()})
@@ -120,7 +120,7 @@ func (r *ring) add(it *Item, accepted int64) bool {
 		r.pages[0] = page{row: r.row()}
 	}
 	u := r.pages[end/ringPage].row
-	if u == nil || u.n != end%ringPage || !u.add(it, accepted) {
+	if u == nil || u.n != end%ringPage || !u.add(seq, base, record, accepted) {
 		return false
 	}
 	r.n++

@@ -30,8 +30,7 @@ func TestARingIsWhatWasPushedAndNotPopped(t *testing.T) {
 			case 5:
 				for range n {
 					next++
-					it := Item{Seq: next, Base: next - next%50, Record: []byte{1}}
-					if !r.add(&it, 0) {
+					if !r.add(next, next-next%50, []byte{1}, 0) {
 						r.push().seq = next
 					}
 					model = append(model, entry{seq: next})

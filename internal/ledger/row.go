@@ -51,44 +51,48 @@ type piece struct {
 	data     []byte
 }
 
-// plain reports whether a message may be held in a row.
-func (l *Ledger) plain(it *Item) bool {
-	return it.Key == "" && it.Expires.IsZero() && it.NotBefore.IsZero() && !it.Absent && !it.Unknown &&
-		it.Attempt == 0 && it.Deliveries == 0 && len(it.Record) > 0 && len(it.Record) <= maxPlain &&
-		(l.up <= 1 || l.shared >= mostShare/2) && !l.mode.single()
+// plain reports whether a message has nothing but its record.
+func (it *Item) plain() bool {
+	return it.Key == "" && it.Expires.IsZero() && it.NotBefore.IsZero() && !it.Absent && !it.Unknown && it.Attempt == 0 && it.Deliveries == 0
+}
+
+// toRow adds a plain message to a row. It reports false if it must be an entry of its own.
+func (l *Ledger) toRow(seq, base uint64, record []byte, accepted int64) bool {
+	return len(record) > 0 && len(record) <= maxPlain && (l.up <= 1 || l.shared >= mostShare/2) && !l.mode.single() &&
+		l.ring.add(seq, base, record, accepted)
 }
 
 // single reports whether each message of such a stream is an entry of its own.
 func (m *Mode) single() bool { return m.BestEffort || m.AtMostOnce || m.Requests }
 
 // add takes a message in, if it is the next one and its record has a place.
-func (u *row) add(it *Item, accepted int64) bool {
-	if u.n > 0 && it.Seq != u.first+uint64(u.n) {
+func (u *row) add(seq, base uint64, record []byte, accepted int64) bool {
+	if u.n > 0 && seq != u.first+uint64(u.n) {
 		return false
 	}
-	if !u.follows(it, accepted) {
+	if !u.follows(base, record, accepted) {
 		if u.used == rowPieces {
 			return false
 		}
-		u.pieces[u.used] = piece{from: u.n, at: u.start(u.n), base: it.Base, accepted: accepted, data: it.Record}
+		u.pieces[u.used] = piece{from: u.n, at: u.start(u.n), base: base, accepted: accepted, data: record}
 		u.used++
 	}
 	if u.n == 0 {
-		u.first = it.Seq
+		u.first = seq
 	}
-	u.ends[u.n] = u.start(u.n) + uint32(len(it.Record))
+	u.ends[u.n] = u.start(u.n) + uint32(len(record))
 	u.n++
 	return true
 }
 
 // follows reports whether a message's record goes on where the last piece ends, which it is part of then.
-func (u *row) follows(it *Item, accepted int64) bool {
+func (u *row) follows(base uint64, record []byte, accepted int64) bool {
 	if u.used == 0 {
 		return false
 	}
 	p := &u.pieces[u.used-1]
-	n, size := len(p.data), len(it.Record)
-	if p.base != it.Base || accepted < p.accepted || accepted-p.accepted > rowAge || cap(p.data)-n < size || &p.data[:n+1][n] != &it.Record[0] {
+	n, size := len(p.data), len(record)
+	if p.base != base || accepted < p.accepted || accepted-p.accepted > rowAge || cap(p.data)-n < size || &p.data[:n+1][n] != &record[0] {
 		return false
 	}
 	p.data = p.data[:n+size]
