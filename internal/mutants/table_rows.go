@@ -45,7 +45,7 @@ var inRows = []mutant{
 	{"an answer for one of a row stands for all before it", "cause 6", "internal/ledger/row.go",
 		"		end := u.next(a, b, true)\n", "		end := u.next(a, b, true)\n		a = 0\n", "internal/ledger", "TestNeighboursAreHandedOverAndSettledInOneGo"},
 	{"records are taken for neighbours that are not", "cause 12", "internal/ledger/row.go",
-		"cap(p.data)-n < size || &p.data[:n+1][n] != &it.Record[0] {", "cap(p.data)-n < size {", "internal/ledger", "TestOnlyRecordsThatFollowEachOtherAreHandedOverTogether"},
+		"cap(p.data)-n < size || &p.data[:n+1][n] != &record[0] {", "cap(p.data)-n < size {", "internal/ledger", "TestOnlyRecordsThatFollowEachOtherAreHandedOverTogether"},
 	{"what is sent behind others is as old as the first of them", "rule 7", "patterns/sender.go",
 		"			s.mu.spared = 0 //", "			//", "patterns", "TestAMessageIsAboutAsOldAsItIs"},
 	{"what nothing presses is as old as what was sent before", "rule 7", "patterns/sender.go",
