@@ -45,6 +45,7 @@ func NewPush(env Env, name string, opts ...Option) (*Push, error) {
 		err = errors.Join(err, s.env.Seqs.Release(s.seqs, first, first))
 		return nil, fmt.Errorf("patterns: push %q: %w", name, err)
 	}
+	p.framer.Recycle(p.box.Unread, p.set.queueBytes)
 	p.startClock()
 	return p, nil
 }

@@ -171,6 +171,7 @@ func (s *sender) startClock() {
 			s.mu.spared = 0 // what presses may not come for long
 			next := s.tick(time.Now())
 			s.strikes = next
+			s.framer.Trim()
 			s.mu.Unlock()
 			if next.IsZero() {
 				t.Stop()

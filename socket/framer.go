@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"slices"
+
 	"peermesh/internal/wire"
 )
 
@@ -9,14 +11,34 @@ const (
 	lastBlock  = 64 << 10
 	maxDelta   = 1<<14 - 1 // two bytes of delta at most
 	ownBlock   = lastBlock / 2
+
+	// spareBlocks is how many blocks with nothing that anybody reads are kept while nothing is sent.
+	spareBlocks = 4
 )
 
 // Framer encodes messages into blocks: each once, whoever will get it. Guarded by
 // its owner's mutex.
 type Framer struct {
 	MaxMessage int
-	block      []byte
-	base       uint64
+
+	block  []byte
+	base   uint64
+	unread func() uint64 // see Recycle
+	most   int           // of full
+	full   []fullBlock   // to be written anew, oldest first
+	begun  bool          // a block, since Trim
+}
+
+// fullBlock is a block of messages below end.
+type fullBlock struct {
+	buf []byte
+	end uint64
+}
+
+// Recycle has blocks written anew of which nothing is read any more, instead of leaving them to the garbage collector: unread
+// tells of a seq below which that is so. Blocks of so many bytes are kept for it at most: what is owed at a time.
+func (f *Framer) Recycle(unread func() uint64, bytes int) {
+	f.unread, f.most = unread, bytes/lastBlock+spareBlocks
 }
 
 // Prepared is a message that was checked and whose headers are encoded, so that
@@ -62,17 +84,48 @@ func Unframe(r wire.Record) (*Message, error) {
 	return &Message{Body: r.Body, Topic: string(r.Topic), Key: string(r.Key), Headers: h, TTL: r.TTL, Delay: r.Delay}, nil
 }
 
-// Frame encodes p as seq. The record is never written again; the next one of its block may be written behind it.
+// Frame encodes p as seq. The record is never written again as long as it is read; the next one of its block may be written
+// behind it.
 func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
 	size := p.Size()
 	if size > ownBlock {
 		return seq, p.Append(make([]byte, 0, size+16), 0)
 	}
 	if len(f.block)+size+16 > cap(f.block) || seq-f.base > maxDelta {
-		grown := min(max(2*cap(f.block), firstBlock), lastBlock)
-		f.block, f.base = make([]byte, 0, max(grown, size+32)), seq
+		f.next(seq, size)
 	}
 	at := len(f.block)
 	f.block = p.Append(f.block, seq-f.base)
 	return f.base, f.block[at:]
+}
+
+// next begins a block with seq, for a record of that size at least.
+func (f *Framer) next(seq uint64, size int) {
+	if f.unread != nil && cap(f.block) == lastBlock {
+		f.full = append(f.full, fullBlock{f.block[:0], seq})
+		f.full = slices.Delete(f.full, 0, max(len(f.full)-f.most, 0))
+	}
+	f.begun = true
+	f.base = seq
+	if len(f.full) > 0 && f.full[0].end <= f.unread() {
+		f.block = f.full[0].buf
+		f.full = slices.Delete(f.full, 0, 1)
+		return
+	}
+	grown := min(max(2*cap(f.block), firstBlock), lastBlock)
+	f.block = make([]byte, 0, max(grown, size+32))
+}
+
+// Trim lets blocks go that nobody reads, but for some, if none was begun since it was called last. It is to be called now and
+// then.
+func (f *Framer) Trim() {
+	if f.begun || len(f.full) <= spareBlocks {
+		f.begun = false
+		return
+	}
+	unread, n := f.unread(), 0
+	for n < len(f.full)-spareBlocks && f.full[n+spareBlocks].end <= unread {
+		n++
+	}
+	f.full = slices.Delete(f.full, 0, n)
 }

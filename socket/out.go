@@ -103,8 +103,10 @@ func (o *out) fill(dst []byte) ([]byte, bool) {
 	if o.con.Waits() && o.large == nil || o.large != nil && o.granted {
 		o.pipe.kick() // there is more than fits one write
 	}
+	o.box.copying.Add(1)
 	o.box.mu.Unlock()
 	dst = appendSends(dst, o.sends)
+	o.box.copying.Add(-1)
 	clear(o.sends) // they keep nothing alive
 	if o.pipe.calm > calmAfter {
 		o.sends = nil

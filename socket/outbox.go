@@ -68,6 +68,8 @@ type Outbox struct {
 	told    bool                           // a pipe has ended in good order
 	closing bool
 
+	copying  atomic.Int32 // pipes that read records without the lock
+	unread   uint64       // see Unread
 	wrote    atomic.Int64 // when one of the pipes did, by the package's clock
 	expected bool         // a pipe was called by DispatchHere and has not filled since
 }
@@ -115,6 +117,14 @@ func NewOutbox(cfg OutboxConfig, mu sync.Locker, first uint64) *Outbox {
 
 // Ledger is the outbox's memory. Locked.
 func (b *Outbox) Ledger() *ledger.Ledger { return b.led }
+
+// Unread is a seq below which no record is read any more, neither by the ledger nor by a pipe. Locked.
+func (b *Outbox) Unread() uint64 {
+	if b.copying.Load() == 0 {
+		b.unread = b.led.Lowest() // what is copied from now on is owed
+	}
+	return b.unread
+}
 
 // Dispatch leases what can be leased and wakes the pipes concerned. Locked; called
 // after whatever may have made a message or a consumer ready.
