@@ -62,8 +62,11 @@ type Inbox struct {
 	hand     atomic.Pointer[slab] // begun but for their receiver, see run
 	dealt    int                  // messages cut last
 	dealtAt  time.Duration
-	stalled  int // messages that wait for their lease, see stall
-	waiting  int // goroutines in Recv
+	stalled  int           // messages that wait for their lease, see stall
+	waiting  int           // goroutines in Recv that wait
+	resting  bool          // see worked
+	restAt   time.Duration // when that began
+	rested   time.Duration // how long it was so before
 	ready    chan struct{}
 	begun    int
 	settled  Event // fired when begun or unsaved falls to zero
@@ -210,6 +213,7 @@ func (b *Inbox) recvAll(ctx context.Context, ms []*Message, bytes int, t *task) 
 		}
 		if n == 0 {
 			b.waiting++
+			b.look()
 		}
 		b.callWaiting()
 		closed, err := b.closed || b.draining, b.failed
@@ -232,10 +236,32 @@ func (b *Inbox) recvAll(ctx context.Context, ms []*Message, bytes int, t *task) 
 		}
 		b.mu.Lock()
 		b.waiting--
+		b.look()
 		b.mu.Unlock()
 		if err != nil {
 			return 0, err
 		}
+	}
+}
+
+// worked is for how long there was work: the time in which somebody waits in Recv and no message is begun says nothing of how
+// fast handlers are, but of how much there is for them. b.mu must be held.
+func (b *Inbox) worked() time.Duration {
+	if b.resting {
+		return b.restAt - b.rested
+	}
+	return b.clock() - b.rested
+}
+
+// look notes whether there is work, after a change of waiting or begun. b.mu must be held.
+func (b *Inbox) look() {
+	switch rests := b.waiting > 0 && b.begun == 0; {
+	case rests == b.resting:
+	case rests:
+		b.resting, b.restAt = true, b.clock()
+	default:
+		b.resting = false
+		b.rested += b.clock() - b.restAt
 	}
 }
 
@@ -399,7 +425,7 @@ func (b *Inbox) dropLarge(m *Message) {
 func (st *stream) left(n, bytes int) {
 	st.inMsgs -= n
 	st.inBytes -= bytes
-	st.window.answered(n, time.Now)
+	st.window.answered(n, st.box.worked)
 }
 
 // finish notes that a begun message was answered. b.mu must be held.
@@ -419,6 +445,7 @@ func (b *Inbox) finished(st *stream, from, to uint64, bytes int) {
 	if b.begun -= n; b.begun == 0 {
 		b.settled.Fire()
 	}
+	b.look()
 }
 
 // answerable reports whether m waits for its answer. b.mu must be held.

@@ -120,12 +120,13 @@ type streamKey struct {
 // window decides how much a sender may have here unanswered: prefetch. It grows for
 // fast handlers, so that a window is about 50 ms of work and what is on its way
 // meanwhile, and shrinks for slow ones, so that work stays where others can take it.
+// Time in which a handler waits for messages is not work, see Inbox.worked.
 type window struct {
 	fixed    bool
 	messages int
 	bytes    int
-	passed   int // messages answered since mark
-	mark     time.Time
+	passed   int                  // messages answered since mark
+	mark     time.Duration        // of work
 	rtt      func() time.Duration // of the pipe; nil: next to nothing
 }
 
@@ -139,6 +140,7 @@ const (
 
 	windowFast = 50 * time.Millisecond
 	windowSlow = 400 * time.Millisecond
+	leap       = 8 // times as large at once is a window that passes in a part of windowFast that small
 )
 
 func newWindow(messages, bytes int) window {
@@ -155,20 +157,22 @@ func newWindow(messages, bytes int) window {
 // steps are an eighth of the window: what is worth telling at once.
 func (w *window) steps() (messages, bytes uint64) { return uint64(w.messages / 8), uint64(w.bytes / 8) }
 
-// answered notes that messages left the window.
-func (w *window) answered(n int, now func() time.Time) {
+// answered notes that messages left the window. worked tells how long there has been work so far.
+func (w *window) answered(n int, worked func() time.Duration) {
 	if w.fixed {
 		return
 	}
 	if w.passed += n; w.passed < w.messages {
 		return
 	}
-	t := now()
-	took := t.Sub(w.mark)
+	t := worked()
+	took := t - w.mark
 	if w.rtt != nil {
 		took -= 2 * w.rtt() // a sender that waits for room passes one window each round trip, and a bit
 	}
 	switch {
+	case took < windowFast/leap:
+		w.messages = min(leap*w.messages, maxPrefetch)
 	case took < windowFast:
 		w.messages = min(2*w.messages, maxPrefetch)
 	case took > windowSlow:

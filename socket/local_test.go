@@ -56,16 +56,7 @@ func TestADroppedClaimLetsTheNextOneGo(t *testing.T) {
 }
 
 func TestTheWindowFollowsTheHandlersSpeed(t *testing.T) {
-	now := time.Unix(0, 0)
-	clock := func() time.Time { return now }
-	w := newWindow(0, 0)
-	pass := func(took time.Duration) {
-		now = now.Add(took)
-		for range w.messages {
-			w.answered(1, clock)
-		}
-	}
-	pass(0)
+	w, pass := passing(0)
 	equal(t, "at first", w.messages, DefaultPrefetch)
 	for want := 2 * DefaultPrefetch; want <= maxPrefetch; want *= 2 {
 		pass(windowFast - 1)
@@ -82,20 +73,29 @@ func TestTheWindowFollowsTheHandlersSpeed(t *testing.T) {
 	}
 	pass(windowSlow + 1)
 	equal(t, "at its floor", w.messages, DefaultPrefetch)
+	for want := leap * DefaultPrefetch; want < maxPrefetch; want *= leap {
+		pass(windowFast/leap - 1)
+		equal(t, "after handlers that take next to no time", w.messages, want)
+	}
+}
+
+// passing is a window whose sender is that far away, and what lets one pass in so much time.
+func passing(rtt time.Duration) (w *window, pass func(took time.Duration)) {
+	first := newWindow(0, 0)
+	w = &first
+	w.rtt = func() time.Duration { return rtt }
+	var now time.Duration
+	return w, func(took time.Duration) {
+		now += took
+		for range w.messages {
+			w.answered(1, func() time.Duration { return now })
+		}
+	}
 }
 
 func TestTheWindowOfADistantSenderHasRoomForWhatIsOnItsWay(t *testing.T) {
 	const rtt = 100 * time.Millisecond
-	now := time.Unix(0, 0)
-	w := newWindow(0, 0)
-	w.rtt = func() time.Duration { return rtt }
-	pass := func(took time.Duration) {
-		now = now.Add(took)
-		for range w.messages {
-			w.answered(1, func() time.Time { return now })
-		}
-	}
-	pass(0)
+	w, pass := passing(rtt)
 	pass(2*rtt + windowFast - 1) // it waits for room, and the handlers for it
 	equal(t, "one window each round trip", w.messages, 2*DefaultPrefetch)
 	pass(2*rtt + windowSlow)
@@ -107,7 +107,7 @@ func TestTheWindowOfADistantSenderHasRoomForWhatIsOnItsWay(t *testing.T) {
 func TestAFixedWindowStaysAndAlwaysFitsOneRecord(t *testing.T) {
 	w := newWindow(3, 1)
 	for range 1000 {
-		w.answered(1, func() time.Time { return time.Time{} })
+		w.answered(1, func() time.Duration { return 0 })
 	}
 	equal(t, "messages", w.messages, 3)
 	equal(t, "bytes", w.bytes, minPrefetchBytes)

@@ -243,6 +243,7 @@ func (b *Inbox) pace(now time.Duration) int {
 // began counts n messages as begun, or no longer so if n is negative. b.mu must be held.
 func (b *Inbox) began(n, bytes int, redelivered bool) {
 	b.begun += n
+	b.look()
 	b.stats.Delivered += uint64(n)
 	b.stats.Bytes += uint64(bytes)
 	if redelivered {

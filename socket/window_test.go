@@ -2,8 +2,10 @@ package socket
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +94,59 @@ func TestAFrameFullOfRecordsCostsNoMoreThanTheWindow(t *testing.T) {
 			t.Errorf("%d messages were made for a window of 10", n)
 		}
 	})
+}
+
+// What counts is how fast handlers are, not how much there is for them to do.
+func TestTheWindowGrowsForWhoWaitsForMessages(t *testing.T) {
+	for name, c := range map[string]struct {
+		handlers int
+		first    time.Duration // what a handler does before it calls Recv
+		then     time.Duration // and before it acks
+		grows    bool
+	}{
+		"they wait for messages":          {1, 0, 0, true},
+		"they have a little to do":        {1, 0, windowFast / DefaultPrefetch / 2, true},
+		"they have much to do":            {1, 0, 2 * windowSlow / DefaultPrefetch, false},
+		"they have much to do, and spare": {20, 0, windowSlow / 2, false},
+		"they ack first":                  {1, 2 * windowSlow / DefaultPrefetch, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				b := newInbox(t, wire.Pull)
+				s := newSource('s', wire.Push)
+				f, _ := s.attach(t, b)
+				ctx, stop := context.WithCancel(t.Context())
+				var work sync.WaitGroup
+				for range c.handlers {
+					work.Go(func() {
+						for {
+							time.Sleep(c.first)
+							m, err := b.Recv(ctx)
+							if err != nil {
+								return
+							}
+							time.Sleep(c.then)
+							if err := m.Ack(); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				for seq := range uint64(DefaultPrefetch) {
+					time.Sleep(12 * time.Millisecond)
+					f.say(data(1+seq, ""))
+				}
+				time.Sleep(windowSlow)
+				stop()
+				work.Wait()
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				if n := b.streams[streamKey{s.Node, s.Store}].window.messages; n > DefaultPrefetch != c.grows {
+					t.Errorf("the window is %d", n)
+				}
+			})
+		})
+	}
 }
 
 // credit plays an honest sender: it never sends more than it was told.

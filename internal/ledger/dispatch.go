@@ -16,21 +16,22 @@ const FirstWindow = 256
 
 // Neighbours that go to one consumer: see share.
 const (
-	mostShare  = ringPage // so many at most
-	leastShare = 2        // so many times as many it must have outstanding
-	queueShare = 64       // or so many times as many must be queued, for each consumer
+	mostShare  = 8 * ringPage // so many at most
+	workShare  = 32           // this part of a window, which is some 50 ms of work
+	queueShare = 64           // or, up to a page, so many times as many must be queued, for each consumer
 )
 
 // share is how many messages in a row c gets: more than one only where that makes little difference to who is done when, for
-// c is fast and has more in hand, or each consumer will get many times as many. Each on its own would travel alone.
+// c is fast, so that they are a millisecond or two of work, or each consumer will get many times as many. Each on its own would
+// travel alone.
 func (l *Ledger) share(c *Consumer) (n int) {
 	if l.mode.Requests {
 		return 1
 	}
-	if c.creditMsgs+uint64(c.leased) > c.sentMsgs+FirstWindow {
-		n = c.leased / leastShare
+	if window := c.creditMsgs + uint64(c.leased) - c.sentMsgs; window > FirstWindow {
+		n = int(min(window/workShare, mostShare))
 	}
-	return min(max(n, int(l.counts.Queued)/(queueShare*l.up), 1), mostShare)
+	return max(n, min(int(l.counts.Queued)/(queueShare*l.up), ringPage), 1)
 }
 
 // Dispatch leases queued messages to consumers with credit, round robin, least
@@ -232,10 +233,10 @@ func mix(x uint64) uint64 {
 }
 
 // following tells who gets e: who got the message before it, as long as that may have more in a row, or who is next. From e on
-// that may get n messages, as many as most at most; goes must be told how many it got.
+// that may get n messages, as many as most, the rest of e's page, at most; goes must be told how many it got.
 func (l *Ledger) following(e *entry, most int) (c *Consumer, n int) {
-	if c = l.favoured; l.left > 0 && (l.left <= c.leased || uint64(l.left*l.up) <= l.counts.Queued) && c.room(e) {
-		return c, l.left
+	if c = l.favoured; l.left > 0 && (c.out.len() > 0 || l.left <= c.leased || uint64(l.left*l.up) <= l.counts.Queued) && c.room(e) {
+		return c, min(l.left, most)
 	}
 	l.favoured, l.left = nil, 0
 	c = l.robin(e)
@@ -243,10 +244,19 @@ func (l *Ledger) following(e *entry, most int) (c *Consumer, n int) {
 		return c, most
 	}
 	l.shared = l.share(c)
-	if n = min(l.shared, most); n > 1 {
+	if n = wholePages(l.shared, most); n > 1 {
 		l.favoured, l.left = c, n
 	}
-	return c, n
+	return c, min(n, most)
+}
+
+// wholePages is about n messages, of which so many are the rest of a page: where that is much of a page the last one ends with a
+// page, for those that are dealt out in parts are held in no row.
+func wholePages(n, rest int) int {
+	if n < ringPage/2 {
+		return min(n, rest)
+	}
+	return rest + max(n-rest+ringPage/2, 0)/ringPage*ringPage
 }
 
 // goes notes that who is favoured got n messages, if anybody is.

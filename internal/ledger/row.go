@@ -58,7 +58,7 @@ func (it *Item) plain() bool {
 
 // toRow adds a plain message to a row. It reports false if it must be an entry of its own.
 func (l *Ledger) toRow(seq, base uint64, record []byte, accepted int64) bool {
-	return len(record) > 0 && len(record) <= maxPlain && (l.up <= 1 || l.shared >= mostShare/2) && !l.mode.single() &&
+	return len(record) > 0 && len(record) <= maxPlain && (l.up <= 1 || l.shared >= ringPage/2) && !l.mode.single() &&
 		l.ring.add(seq, base, record, accepted)
 }
 

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -44,23 +43,28 @@ func TestWhoHasNotShownThatHeIsFastGetsOneInTurn(t *testing.T) {
 	want(t, "woken", r.ones(2*FirstWindow), strings.Repeat("ab", FirstWindow))
 }
 
-func TestNeighboursGoTogetherWhereEachHasMany(t *testing.T) {
+func TestTheFastGetAMillisecondsWorkOfNeighbours(t *testing.T) {
+	for window, together := range map[uint64]int{2 * ringPage * workShare: 2 * ringPage, 1e6: mostShare} {
+		r := newRig(t, Mode{})
+		for _, name := range []string{"a", "b", "c"} {
+			r.join(name, window)
+		}
+		round := strings.Repeat("a", together) + strings.Repeat("b", together) + strings.Repeat("c", together)
+		want(t, "woken", r.ones(2*len(round)) == round+round, true)
+	}
+}
+
+// A pipe that has taken what there was is not called again for what comes later, while others have as little in hand.
+func TestNeighboursGoTogetherUntilTheyAreTaken(t *testing.T) {
 	r := newRig(t, Mode{})
-	cs := []*Consumer{r.join("a", 1e4), r.join("b", 1e4), r.join("c", 1e4)}
-	want(t, "while each has few", r.ones(9), "abcabcabc")
-	for range 900 {
-		r.one()
-		least, most := cs[0].leased, cs[0].leased
-		for _, c := range cs {
-			least, most = min(least, c.leased), max(most, c.leased)
-		}
-		if most-least > max(least/leastShare, 1) {
-			t.Fatalf("one has %d, another %d", most, least)
-		}
+	cs := map[string]*Consumer{"a": r.join("a", 1e5), "b": r.join("b", 1e5), "c": r.join("c", 1e5)}
+	var got strings.Builder
+	for _, n := range []int{1, 3, 1, 5, 1, 1} {
+		to := r.ones(n)
+		got.WriteString(to)
+		r.take(cs[to[:1]])
 	}
-	if got := longest(r.ones(4 * mostShare)); got != mostShare {
-		t.Errorf("where each has some hundred, %d go together, want %d", got, mostShare)
-	}
+	want(t, "woken", got.String(), "abbbcaaaaacc")
 }
 
 func TestNeighboursGoTogetherWhereManyWait(t *testing.T) {
@@ -81,18 +85,14 @@ func (r *rig) wakes() []string {
 	return r.woken
 }
 
-func TestWhoWasToGetNeighboursGetsOneInTurnWhenLittleIsOutstanding(t *testing.T) {
+func TestWhoHasMuchInHandGoesOnGettingNeighbours(t *testing.T) {
 	r := newRig(t, Mode{})
-	a, b := r.join("a", 1e4), r.join("b", 1e4)
-	r.ones(600)
-	for r.l.left < mostShare/2 {
-		r.one()
-	}
-	for _, c := range []*Consumer{a, b} {
-		r.done(c, r.seqs(c)...)
-	}
-	want(t, "outstanding", fmt.Sprint(a.leased, b.leased), "0 0")
-	want(t, "longest", longest(r.ones(6)), 1)
+	a := r.join("a", 1e6)
+	r.join("b", 1e6)
+	r.ones(mostShare / 2)
+	r.take(a)
+	want(t, "as many as it has in hand", r.ones(mostShare/2) == strings.Repeat("a", mostShare/2), true)
+	want(t, "more than its share", r.one(), "b")
 }
 
 func TestRequestsGoOneByOne(t *testing.T) {
