@@ -96,7 +96,7 @@ func requests(name string, level Option) pattern {
 			q := s.(*Req)
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			return q.await(ctx, func() bool { return len(q.waiting) == 0 })
+			return q.await(ctx, func() bool { return q.waiting.Len() == 0 })
 		},
 	}
 }

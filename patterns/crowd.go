@@ -19,7 +19,7 @@ func (r *Req) attend(done <-chan struct{}, c *call) {
 	if done != r.recent {
 		r.recent, r.inRow = done, 0
 	}
-	if r.inRow++; r.inRow <= crowded || len(r.waiting) <= crowded {
+	if r.inRow++; r.inRow <= crowded || r.waiting.Len() <= crowded {
 		return
 	}
 	w := r.crowds[done]
@@ -53,9 +53,9 @@ func (r *Req) watch(w *crowd) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for seq, c := range r.waiting {
+	for k, c := range r.waiting.All() {
 		if c.crowd == w {
-			r.giveUp(seq, c)
+			r.giveUp(k.Seq, c)
 		}
 	}
 }

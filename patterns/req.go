@@ -9,6 +9,7 @@ import (
 
 	"peermesh/internal/identity"
 	"peermesh/internal/ledger"
+	"peermesh/internal/slots"
 	"peermesh/internal/wire"
 	"peermesh/socket"
 )
@@ -18,7 +19,7 @@ import (
 type Req struct {
 	*sender
 	box     *socket.Outbox
-	waiting map[uint64]*call
+	waiting slots.Map[*call]           // by seq, of one edition
 	crowds  map[<-chan struct{}]*crowd // of the contexts that many calls share
 	recent  <-chan struct{}            // the last call's
 	inRow   int                        // calls that had that one
@@ -101,7 +102,7 @@ func NewReq(env Env, name string, opts ...Option) (*Req, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Req{sender: s, waiting: map[uint64]*call{}, crowds: map[<-chan struct{}]*crowd{}}
+	r := &Req{sender: s, crowds: map[<-chan struct{}]*crowd{}}
 	cfg := r.outboxConfig()
 	cfg.Mode.Requests, cfg.Mode.AtMostOnce, cfg.Mode.MaxDeliver = true, s.set.execution != Idempotent, 0
 	if s.set.execution == OnceDurable { // its repliers' business alone: a requester that has ended waits for nothing
@@ -204,7 +205,7 @@ func (r *Req) accept(ctx context.Context, c *call, p socket.Prepared, now time.T
 	}
 	seq := r.next
 	r.next++
-	r.waiting[seq] = c
+	r.waiting.Put(slots.Key{Seq: seq}, c)
 	r.attend(ctx.Done(), c)
 	base, record := r.framer.Frame(p, seq)
 	r.box.Ledger().Append(ledger.Item{Seq: seq, Base: base, Record: record, Expires: c.deadline}, now)
@@ -232,7 +233,7 @@ func (r *Req) room(ctx context.Context, size int) error {
 // giveUp ends a call whose requester no longer waits, with the truth about what is
 // known. r.mu must be held.
 func (r *Req) giveUp(seq uint64, c *call) {
-	if r.waiting[seq] == nil {
+	if _, waits := r.waiting.Get(slots.Key{Seq: seq}); !waits {
 		return // answered meanwhile
 	}
 	c.outcome = wire.Indeterminate
@@ -245,8 +246,11 @@ func (r *Req) giveUp(seq uint64, c *call) {
 
 // settledOne notes the fate of a request that no reply settled. r.mu must be held.
 func (r *Req) settledOne(st ledger.Settlement) {
-	c := r.waiting[st.Seq]
-	if c == nil || st.Replied { // OnReply follows, in the same critical section
+	if st.Replied { // OnReply follows, in the same critical section
+		return
+	}
+	c, waits := r.waiting.Take(slots.Key{Seq: st.Seq})
+	if !waits {
 		return
 	}
 	switch st.State {
@@ -259,20 +263,19 @@ func (r *Req) settledOne(st ledger.Settlement) {
 			c.outcome = wire.Indeterminate
 		}
 	}
-	r.end(st.Seq, c)
+	r.end(c)
 }
 
 // replied hands an answer over. r.mu must be held.
 func (r *Req) replied(seq uint64, o socket.Outcome, body []byte, by socket.Who) {
-	if c := r.waiting[seq]; c != nil {
+	if c, waits := r.waiting.Take(slots.Key{Seq: seq}); waits {
 		c.outcome, c.body, c.by = o, body, by.Node
-		r.end(seq, c)
+		r.end(c)
 	}
 }
 
-// end has the call's caller woken once r.mu, which must be held, is released.
-func (r *Req) end(seq uint64, c *call) {
-	delete(r.waiting, seq)
+// end has the caller of a call that waits no more woken once r.mu, which must be held, is released.
+func (r *Req) end(c *call) {
 	r.part(c)
 	r.mu.ended.add(c)
 }
@@ -346,7 +349,7 @@ func (r *Req) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	r.closing = true
 	r.changed.Fire()
-	err := r.await(ctx, func() bool { return len(r.waiting) == 0 })
+	err := r.await(ctx, func() bool { return r.waiting.Len() == 0 })
 	r.mu.Unlock()
 	return r.close(err)
 }
@@ -362,9 +365,9 @@ func (r *Req) close(cause error) error {
 		return nil
 	}
 	r.closing, r.closed = true, true
-	n := len(r.waiting)
-	for seq, c := range r.waiting {
-		r.giveUp(seq, c)
+	n := r.waiting.Len()
+	for k, c := range r.waiting.All() {
+		r.giveUp(k.Seq, c)
 	}
 	r.changed.Fire()
 	r.mu.Unlock()

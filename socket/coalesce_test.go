@@ -127,10 +127,11 @@ func TestAConfirmationTakesNoLongerThanWhatIsKnown(t *testing.T) {
 		defer b.mu.Unlock()
 		confirmed := func(rs ...ranges.Range) int {
 			st.confirmedReplies(wire.EditionRanges{Edition: s.Edition, Ranges: rs})
-			return len(st.replies)
+			return st.replies.Len()
 		}
 		equal(t, "after two of five", confirmed(ranges.Range{From: 2, To: 2}, ranges.Range{From: 4, To: 4}), 3)
-		equal(t, "what was named is there", st.replies[requestID{s.Edition, 2}] != nil, false)
+		_, there := st.replies.Get(requestID{Edition: s.Edition, Seq: 2})
+		equal(t, "what was named is there", there, false)
 		equal(t, "after more than there are", confirmed(ranges.Range{From: 4, To: 1 << 60}), 2)
 		equal(t, "after all", confirmed(ranges.Range{From: 0, To: 1<<64 - 1}), 0)
 		equal(t, "cached", st.cached, 0)

@@ -12,6 +12,7 @@ import (
 	"peermesh/internal/identity"
 	"peermesh/internal/marks"
 	"peermesh/internal/ranges"
+	"peermesh/internal/slots"
 	"peermesh/internal/wire"
 )
 
@@ -137,7 +138,7 @@ type stream struct {
 	back     ranges.Set // Sub: what was given back unbegun and did not come again, see jump
 	begin    uint64     // Sub: the seq that the subscription began with; 0: not told yet
 
-	replies  map[requestID]*reply
+	replies  slots.Map[reply]
 	lost     map[requestID]struct{} // begun in an earlier life, which has left no reply
 	cached   int                    // bytes of replies
 	storing  int                    // notes on their way to the disk, but for STARTED
@@ -661,7 +662,7 @@ func (b *Inbox) attach(peer Peer, a wire.Attach) (e, old *in, err *Rejection) {
 			return nil, nil, &Rejection{Code: CodeLimit, Reason: fmt.Sprintf("more than %d streams of one node", streamsPerPeer)}
 		}
 		st = &stream{level: a.Level, box: b, key: key, unsaid: a.LastStore == b.cfg.Local.Store, window: newWindow(b.cfg.Prefetch, b.cfg.PrefetchBytes), nacks: map[uint64]*nacked{},
-			replies: map[requestID]*reply{}, lost: map[requestID]struct{}{}, mortal: a.Store == a.Nonce,
+			lost: map[requestID]struct{}{}, mortal: a.Store == a.Nonce,
 			label: StreamLabel(peer.ID, a.Store, b.cfg.Local.Namespace, a.Kind, a.Name)}
 		if a.Level != BestEffort && b.cfg.Journal != nil { // the sender may have been durable in an earlier life
 			if err := st.restore(); err != nil {
@@ -679,7 +680,7 @@ func (b *Inbox) attach(peer Peer, a wire.Attach) (e, old *in, err *Rejection) {
 	}
 	if a.Start > 0 { // what lies below is settled at the sender, or it would still be owed
 		st.confirmed(upTo(a))
-		st.settledReplies(func(id requestID) bool { return id.seq < a.Start })
+		st.settledReplies(func(id requestID) bool { return id.Seq < a.Start })
 	}
 	var jumped ranges.Set
 	if b.cfg.Kind == wire.Sub && a.Level != Durable { // there every hole is told

@@ -166,7 +166,7 @@ var gathering = []mutant{
 	{"replies wait for others without end", "cause 8", "socket/in.go",
 		"	e.pipe.nudge(lingerDelay)\n", "", "socket", "TestRepliesWaitForThoseToRequestsAtHandButNotForLong"},
 	{"a confirmation forgets another reply", "attach: CONFIRM, once", "socket/replies.go",
-		"st.settledReply(requestID{c.Edition, r.From + i})", "st.settledReply(requestID{c.Edition, r.From + i + 1})", "socket", "TestAConfirmationTakesNoLongerThanWhatIsKnown"},
+		"st.settledReply(requestID{Edition: c.Edition, Seq: r.From + i})", "st.settledReply(requestID{Edition: c.Edition, Seq: r.From + i + 1})", "socket", "TestAConfirmationTakesNoLongerThanWhatIsKnown"},
 	{"who asks in a crowd is not ended with the context", "cause 8, cause 9", "patterns/crowd.go",
 		"		if c.crowd == w {\n", "		if c.crowd != w {\n", "patterns", "TestAllWhoAskInOneContextAreEndedWithIt"},
 	{"who watches a crowd stays when it is gone", "cause 8", "patterns/crowd.go",
