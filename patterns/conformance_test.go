@@ -84,8 +84,10 @@ func requests(name string, level Option) pattern {
 			if ctx.Err() == nil {
 				c := q.call()
 				c.asked = socket.Message{Body: []byte(body), TTL: time.Hour}
-				_, err := q.ask(ctx, c)
-				return err
+				if err := q.ready(ctx, c); err != nil {
+					return err
+				}
+				return q.insist(ctx, c)
 			}
 			return context.Cause(ctx)
 		},

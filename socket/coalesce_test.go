@@ -203,3 +203,35 @@ func TestWhoIsRevokedIsFoundAmongAllHandlers(t *testing.T) {
 		equal(t, "handlers left", b.streams[streamKey{s.Node, s.Store}].tasks == nil, true)
 	})
 }
+
+func TestWhatWasLeftToTheReaderIsGatheredBeforeHeWrites(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		e := &answering{}
+		p, d, far := answeringPipe(t, e)
+		gathered := 0
+		p.due = func() {
+			gathered++
+			e.add(number(wire.TypeRenew, 7))
+		}
+		left := 0
+		e.then = func() {
+			if p.leave() {
+				left++
+			}
+		}
+		far.Write(number(wire.TypeRenew, 1))
+		synctest.Wait()
+		if left != 1 || gathered != 1 {
+			t.Fatalf("left to him %d times, and gathered %d times, want 1 and 1", left, gathered)
+		}
+		same(t, "said", hears(t, far, 7), "[1 7]")
+		equal(t, "writes", d.tried, 1)
+		e.then = func() {}
+		far.Write(number(wire.TypeRenew, 1))
+		synctest.Wait()
+		equal(t, "gathered when nothing was left to him", gathered, 1)
+		far.Close()
+		synctest.Wait()
+		equal(t, "gathered at his end", gathered, 2)
+	})
+}

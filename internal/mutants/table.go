@@ -160,7 +160,7 @@ var reading = []mutant{
 // Requests and replies that leave together, and what bounds how long they wait for it.
 var gathering = []mutant{
 	{"what was left to the reader is not said", "cause 8", "socket/pipe.go",
-		"	if p.charged.Load() && p.charged.Swap(false) {\n		p.say()\n	}\n", "", "socket", "TestTheReaderWritesOnceWhatAllFramesAtHandMadeOthersSay"},
+		"		}\n		p.say()\n	}\n	return nil\n", "		}\n	}\n	return nil\n", "socket", "TestTheReaderWritesOnceWhatAllFramesAtHandMadeOthersSay"},
 	{"all wait for a reader that takes long", "cause 8", "socket/pipe.go",
 		"	if since == 0 || int64(time.Since(epoch))-since > int64(heldFor) {", "	if since == 0 {", "socket", "TestNobodyWaitsForAReaderThatTakesLong"},
 	{"replies wait for others without end", "cause 8", "socket/in.go",
@@ -171,6 +171,14 @@ var gathering = []mutant{
 		"		if c.crowd == w {\n", "		if c.crowd != w {\n", "patterns", "TestAllWhoAskInOneContextAreEndedWithIt"},
 	{"who watches a crowd stays when it is gone", "cause 8", "patterns/crowd.go",
 		"		close(w.over)\n", "", "patterns", "TestACrowdEndsWithItsCalls"},
+	{"requests that were left to the reader are not taken in", "cause 8", "socket/pipe.go",
+		"			p.due()\n		}\n		p.say()\n", "		}\n		p.say()\n", "socket", "TestWhatWasLeftToTheReaderIsGatheredBeforeHeWrites"},
+	{"a reader that ends forgets what was left to it", "cause 8", "socket/pipe.go",
+		"			p.due()\n		}\n		p.call()", "		}\n		p.call()", "socket", "TestWhatWasLeftToTheReaderIsGatheredBeforeHeWrites"},
+	{"a request for which there is no room ends as if it were answered", "cause 9, cause 12", "patterns/stage.go",
+		"			c.refused = true\n", "			c.outcome = 1\n", "patterns", "TestWhatHasNoRoomIsRefusedAndItsCallerInsists"},
+	{"who gives up does not know whether its request was accepted", "cause 8", "patterns/req.go",
+		"		turn := r.gather()\n		r.giveUp(c.seq, c)\n", "		turn := socket.Turn{}\n		r.giveUp(c.seq, c)\n", "patterns", "TestAContextThatEndsWhileItsCallIsOnTheListEndsTheCall"},
 	{"the last replies of a read are left for the next one", "cause 8", "socket/out.go",
 		"	if len(o.replies) == 0 && o.answered == 0 {\n", "	if o.answered == 0 {\n", "socket", "TestARequestIsSettledByItsReplyAndConfirmed"},
 	{"a revoked request's handler is not told", "once", "socket/in.go",
