@@ -66,6 +66,7 @@ type Inbox struct {
 	stalled  int // messages that wait for their lease, see stall
 	waiting  int // goroutines in Recv
 	ready    chan struct{}
+	crew     crew
 	begun    int
 	settled  Event // fired when begun or unsaved falls to zero
 	version  uint64
@@ -256,7 +257,12 @@ func (b *Inbox) beginAll(ms []*Message, bytes int) (n int) {
 // callWaiting wakes one who waits in Recv if there is something for it. b.mu must be
 // held.
 func (b *Inbox) callWaiting() {
-	if b.waiting == 0 || b.unbegunHere() == 0 || b.paused {
+	n := b.unbegunHere()
+	if n == 0 || b.paused {
+		return
+	}
+	b.callCrew(n)
+	if b.waiting == 0 {
 		return
 	}
 	select {
@@ -270,6 +276,7 @@ func (b *Inbox) begin() *Message {
 	if b.closed || b.draining || b.paused || b.failed != nil {
 		return nil
 	}
+	b.crew.begun = 0
 	if m := b.take(); m != nil {
 		return m
 	}
@@ -288,6 +295,7 @@ func (b *Inbox) begin() *Message {
 		default:
 			b.queue.pop()
 			m.state = msgBegun
+			b.crew.begun = now
 			b.began(1, len(m.Body), m.redelivered)
 			return m
 		}
@@ -828,6 +836,7 @@ func (b *Inbox) Close() error {
 	}
 	b.closed = true
 	close(b.done)
+	b.dismiss()
 	b.draining = true
 	b.giveBackAll()
 	b.flush()

@@ -179,6 +179,8 @@ var gathering = []mutant{
 		"			c.refused = true\n", "			c.outcome = 1\n", "patterns", "TestWhatHasNoRoomIsRefusedAndItsCallerInsists"},
 	{"who gives up does not know whether its request was accepted", "cause 8", "patterns/req.go",
 		"		turn := r.gather()\n		r.giveUp(c.seq, c)\n", "		turn := socket.Turn{}\n		r.giveUp(c.seq, c)\n", "patterns", "TestAContextThatEndsWhileItsCallIsOnTheListEndsTheCall"},
+	{"a stuck handler holds up others", "cause 8", "socket/crew.go",
+		"	if len(c.asleep) > 0 && c.called == nil && b.unbegunHere() > 0 && !b.paused {\n", "	if false {\n", "socket", "TestASlowHandlerHoldsUpNobodyWhereOthersWereQuick"},
 	{"the last replies of a read are left for the next one", "cause 8", "socket/out.go",
 		"	if len(o.replies) == 0 && o.answered == 0 {\n", "	if o.answered == 0 {\n", "socket", "TestARequestIsSettledByItsReplyAndConfirmed"},
 	{"a revoked request's handler is not told", "once", "socket/in.go",
