@@ -84,8 +84,10 @@ func requests(name string, level Option) pattern {
 			if ctx.Err() == nil {
 				c := q.call()
 				c.asked = socket.Message{Body: []byte(body), TTL: time.Hour}
-				_, err := q.ask(ctx, c)
-				return err
+				if err := q.ready(ctx, c); err != nil {
+					return err
+				}
+				return q.insist(ctx, c)
 			}
 			return context.Cause(ctx)
 		},
@@ -96,7 +98,7 @@ func requests(name string, level Option) pattern {
 			q := s.(*Req)
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			return q.await(ctx, func() bool { return len(q.waiting) == 0 })
+			return q.await(ctx, func() bool { return q.waiting.Len() == 0 })
 		},
 	}
 }

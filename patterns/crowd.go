@@ -11,21 +11,22 @@ type crowd struct {
 // crowded is how many calls look after themselves: as many in a row must be of one context, and as many must wait.
 const crowded = 8
 
-// attend puts c into the crowd of its context, if that has one now. r.mu must be held.
-func (r *Req) attend(done <-chan struct{}, c *call) {
-	if done == nil {
+// attend puts c into the crowd of its context, if it relies on that. r.mu must be held.
+func (r *Req) attend(c *call) {
+	if c.over == nil {
 		return
 	}
-	if done != r.recent {
-		r.recent, r.inRow = done, 0
+	if c.over != r.recent {
+		r.recent, r.inRow = c.over, 0
 	}
-	if r.inRow++; r.inRow <= crowded || len(r.waiting) <= crowded {
+	if r.inRow++; !c.watched && (r.inRow <= crowded || r.waiting.Len() <= crowded) {
 		return
 	}
-	w := r.crowds[done]
+	w := r.crowds[c.over]
 	if w == nil {
-		w = &crowd{done: done, over: make(chan struct{})}
-		r.crowds[done] = w
+		w = &crowd{done: c.over, over: make(chan struct{})}
+		r.crowds[c.over] = w
+		r.common.Store(w)
 		r.clock.Go(func() { r.watch(w) })
 	}
 	w.calls++
@@ -40,6 +41,7 @@ func (r *Req) part(c *call) {
 	}
 	if w.calls--; w.calls == 0 {
 		delete(r.crowds, w.done)
+		r.common.CompareAndSwap(w, nil)
 		close(w.over)
 	}
 }
@@ -53,9 +55,10 @@ func (r *Req) watch(w *crowd) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for seq, c := range r.waiting {
+	r.gather().Pass()
+	for k, c := range r.waiting.All() {
 		if c.crowd == w {
-			r.giveUp(seq, c)
+			r.giveUp(k.Seq, c)
 		}
 	}
 }

@@ -36,7 +36,8 @@ const deadlineSlack = 10 * time.Millisecond
 
 // ServeRequests runs handler for Concurrency requests at a time. It blocks until ctx
 // ends or the socket closes and every handler has returned, and tells which. A
-// request whose deadline has passed is discarded before it is begun. One that may be
+// request whose deadline has passed is discarded before it is begun. Where the handlers before were quick, a request
+// may wait up to 200 us for one that is not, though there is room for both. One that may be
 // executed only once (OnceDurable) is begun, and its reply sent, when that is on disk; if
 // the disk fails nothing more is executed, and the error matches socket.ErrStorage.
 func (r *Rep) ServeRequests(ctx context.Context, handler ReplyFunc) error {

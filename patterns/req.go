@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"peermesh/internal/identity"
 	"peermesh/internal/ledger"
+	"peermesh/internal/slots"
 	"peermesh/internal/wire"
 	"peermesh/socket"
 )
@@ -18,23 +20,31 @@ import (
 type Req struct {
 	*sender
 	box     *socket.Outbox
-	waiting map[uint64]*call
+	staged  atomic.Pointer[call]       // see stage
+	waiting slots.Map[*call]           // by seq, of one edition
 	crowds  map[<-chan struct{}]*crowd // of the contexts that many calls share
+	common  atomic.Pointer[crowd]      // the newest of them, unless that is over
 	recent  <-chan struct{}            // the last call's
 	inRow   int                        // calls that had that one
 	calls   sync.Pool                  // *call: no request takes memory of its own but for its bytes and its answer
 }
 
-// call is a request that waits for its outcome.
+// call is a request, from when it is made until its caller has its outcome.
 type call struct {
 	done     chan struct{} // one word when it has ended
 	asked    socket.Message
-	deadline time.Time
+	prepared socket.Prepared // of asked
+	ttl      time.Duration   // as asked for; 0: none
+	deadline time.Time       // its context's, if it has one, until it is accepted
+	over     <-chan struct{} // its context's
+	seq      uint64          // once it is accepted
+	refused  bool            // it was not accepted, see stage
 	outcome  socket.Outcome
 	body     []byte
 	by       identity.ID
 	expired  bool   // the deadline ended it
-	crowd    *crowd // nil: its caller looks to the context
+	watched  bool   // a crowd looks to its context, not its caller
+	crowd    *crowd // that one, once it is accepted
 	next     *call
 }
 
@@ -61,7 +71,7 @@ func (l *calls) wake() {
 	}
 }
 
-// call returns one to ask with, which over gives back.
+// call returns one to ask with, which free takes back.
 func (r *Req) call() *call {
 	if c, ok := r.calls.Get().(*call); ok {
 		return c
@@ -69,8 +79,8 @@ func (r *Req) call() *call {
 	return &call{done: make(chan struct{}, 1)}
 }
 
-// over gives a call back that has ended.
-func (r *Req) over(c *call) {
+// free takes a call back that has ended.
+func (r *Req) free(c *call) {
 	*c = call{done: c.done}
 	r.calls.Put(c)
 }
@@ -101,14 +111,14 @@ func NewReq(env Env, name string, opts ...Option) (*Req, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Req{sender: s, waiting: map[uint64]*call{}, crowds: map[<-chan struct{}]*crowd{}}
+	r := &Req{sender: s, crowds: map[<-chan struct{}]*crowd{}}
 	cfg := r.outboxConfig()
 	cfg.Mode.Requests, cfg.Mode.AtMostOnce, cfg.Mode.MaxDeliver = true, s.set.execution != Idempotent, 0
 	if s.set.execution == OnceDurable { // its repliers' business alone: a requester that has ended waits for nothing
 		cfg.Level, cfg.Mode.PerStore = socket.Durable, true
 	}
 	cfg.ReplyCredit = replyWindow
-	cfg.OnSettled, cfg.OnReply = r.settledOne, r.replied
+	cfg.OnSettled, cfg.OnReply, cfg.Gather = r.settledOne, r.replied, r.acceptStaged
 	r.box = socket.NewOutbox(cfg, &r.mu, r.next)
 	r.release = r.box.Ledger().Lowest
 	r.tick = r.box.Tick
@@ -144,72 +154,89 @@ func (r *Req) RequestMessage(ctx context.Context, m *socket.Message) (Reply, err
 
 // request asks what the call says and waits for the answer. The call is used up.
 func (r *Req) request(ctx context.Context, c *call) (Reply, error) {
-	defer r.over(c)
-	seq, err := r.ask(ctx, c)
-	if err != nil {
+	defer r.free(c)
+	if err := r.ready(ctx, c); err != nil {
 		return Reply{}, err
 	}
-	if ctx.Done() == nil || c.crowd != nil {
-		<-c.done
-		return c.result(ctx)
-	}
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		r.mu.Lock()
-		r.giveUp(seq, c)
-		r.mu.Unlock()
-		<-c.done
+	r.stage(c)
+	r.wait(c)
+	if c.refused {
+		if err := r.insist(ctx, c); err != nil {
+			return Reply{}, errors.Join(ErrNotExecuted, r.refused(err))
+		}
+		r.wait(c)
 	}
 	return c.result(ctx)
 }
 
-// ask queues a request.
-func (r *Req) ask(ctx context.Context, c *call) (uint64, error) {
-	now := r.now()
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = now.Add(DefaultDeadline)
-	}
-	m := &c.asked
-	if m.TTL > 0 {
-		deadline = minTime(deadline, now.Add(m.TTL))
-	}
-	m.TTL = max((deadline.Sub(now) + time.Millisecond - 1).Truncate(time.Millisecond), time.Millisecond)
-	c.deadline = deadline
-	prepared, err := r.prepare(m)
-	if err != nil {
-		return 0, err
+// ready checks and encodes what the call asks. It needs no lock.
+func (r *Req) ready(ctx context.Context, c *call) (err error) {
+	c.over = ctx.Done()
+	c.deadline, _ = ctx.Deadline()
+	c.ttl, c.asked.TTL = c.asked.TTL, 0
+	if c.prepared, err = r.prepare(&c.asked); err != nil {
+		return err
 	}
 	if ctx.Err() != nil { // or it might be executed for nobody
-		return 0, errors.Join(ErrNotExecuted, context.Cause(ctx))
+		return errors.Join(ErrNotExecuted, context.Cause(ctx))
 	}
-	seq, turn, err := r.accept(ctx, c, prepared, now)
-	if err != nil {
-		return 0, errors.Join(ErrNotExecuted, r.refused(err))
-	}
-	turn.Take()
-	return seq, nil
+	return nil
 }
 
-// accept makes a request owed.
-func (r *Req) accept(ctx context.Context, c *call, p socket.Prepared, now time.Time) (uint64, socket.Turn, error) {
+// wait blocks until the call has ended, to which the end of its context leads.
+func (r *Req) wait(c *call) {
+	if c.over == nil || c.watched {
+		<-c.done
+		return
+	}
+	select {
+	case <-c.done:
+	case <-c.over:
+		r.mu.Lock()
+		turn := r.gather()
+		r.giveUp(c.seq, c)
+		r.mu.Unlock()
+		turn.Take()
+		<-c.done
+	}
+}
+
+// insist makes a request owed once there is room for it.
+func (r *Req) insist(ctx context.Context, c *call) error {
+	now := r.now()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.room(ctx, p.Size()); err != nil {
-		return 0, socket.Turn{}, err
+	c.refused = false
+	if err := r.room(ctx, c.prepared.Size()); err != nil {
+		r.mu.Unlock()
+		return err
 	}
 	if err := r.reserve(); err != nil {
-		return 0, socket.Turn{}, err
+		r.mu.Unlock()
+		return err
 	}
-	seq := r.next
+	r.accept(c, now)
+	turn := r.box.DispatchHere()
+	r.mu.Unlock()
+	turn.Take()
+	return nil
+}
+
+// accept makes a request owed, for which there is room. r.mu must be held.
+func (r *Req) accept(c *call, now time.Time) {
+	if c.deadline.IsZero() {
+		c.deadline = now.Add(DefaultDeadline)
+	}
+	if c.ttl > 0 {
+		c.deadline = minTime(c.deadline, now.Add(c.ttl))
+	}
+	c.asked.TTL = max((c.deadline.Sub(now) + time.Millisecond - 1).Truncate(time.Millisecond), time.Millisecond)
+	c.seq = r.next
 	r.next++
-	r.waiting[seq] = c
-	r.attend(ctx.Done(), c)
-	base, record := r.framer.Frame(p, seq)
-	r.box.Ledger().Append(ledger.Item{Seq: seq, Base: base, Record: record, Expires: c.deadline}, now)
+	r.waiting.Put(slots.Key{Seq: c.seq}, c)
+	r.attend(c)
+	base, record := r.framer.Frame(c.prepared, c.seq)
+	r.box.Ledger().Append(ledger.Item{Seq: c.seq, Base: base, Record: record, Expires: c.deadline}, now)
 	r.wind(c.deadline)
-	return seq, r.box.DispatchHere(), nil
 }
 
 func (r *Req) room(ctx context.Context, size int) error {
@@ -232,7 +259,7 @@ func (r *Req) room(ctx context.Context, size int) error {
 // giveUp ends a call whose requester no longer waits, with the truth about what is
 // known. r.mu must be held.
 func (r *Req) giveUp(seq uint64, c *call) {
-	if r.waiting[seq] == nil {
+	if _, waits := r.waiting.Get(slots.Key{Seq: seq}); !waits {
 		return // answered meanwhile
 	}
 	c.outcome = wire.Indeterminate
@@ -245,8 +272,11 @@ func (r *Req) giveUp(seq uint64, c *call) {
 
 // settledOne notes the fate of a request that no reply settled. r.mu must be held.
 func (r *Req) settledOne(st ledger.Settlement) {
-	c := r.waiting[st.Seq]
-	if c == nil || st.Replied { // OnReply follows, in the same critical section
+	if st.Replied { // OnReply follows, in the same critical section
+		return
+	}
+	c, waits := r.waiting.Take(slots.Key{Seq: st.Seq})
+	if !waits {
 		return
 	}
 	switch st.State {
@@ -259,20 +289,19 @@ func (r *Req) settledOne(st ledger.Settlement) {
 			c.outcome = wire.Indeterminate
 		}
 	}
-	r.end(st.Seq, c)
+	r.end(c)
 }
 
 // replied hands an answer over. r.mu must be held.
 func (r *Req) replied(seq uint64, o socket.Outcome, body []byte, by socket.Who) {
-	if c := r.waiting[seq]; c != nil {
+	if c, waits := r.waiting.Take(slots.Key{Seq: seq}); waits {
 		c.outcome, c.body, c.by = o, body, by.Node
-		r.end(seq, c)
+		r.end(c)
 	}
 }
 
-// end has the call's caller woken once r.mu, which must be held, is released.
-func (r *Req) end(seq uint64, c *call) {
-	delete(r.waiting, seq)
+// end has the caller of a call that waits no more woken once r.mu, which must be held, is released.
+func (r *Req) end(c *call) {
 	r.part(c)
 	r.mu.ended.add(c)
 }
@@ -346,7 +375,7 @@ func (r *Req) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	r.closing = true
 	r.changed.Fire()
-	err := r.await(ctx, func() bool { return len(r.waiting) == 0 })
+	err := r.await(ctx, func() bool { return r.waiting.Len() == 0 })
 	r.mu.Unlock()
 	return r.close(err)
 }
@@ -362,9 +391,9 @@ func (r *Req) close(cause error) error {
 		return nil
 	}
 	r.closing, r.closed = true, true
-	n := len(r.waiting)
-	for seq, c := range r.waiting {
-		r.giveUp(seq, c)
+	n := r.waiting.Len()
+	for k, c := range r.waiting.All() {
+		r.giveUp(k.Seq, c)
 	}
 	r.changed.Fire()
 	r.mu.Unlock()

@@ -127,10 +127,11 @@ func TestAConfirmationTakesNoLongerThanWhatIsKnown(t *testing.T) {
 		defer b.mu.Unlock()
 		confirmed := func(rs ...ranges.Range) int {
 			st.confirmedReplies(wire.EditionRanges{Edition: s.Edition, Ranges: rs})
-			return len(st.replies)
+			return st.replies.Len()
 		}
 		equal(t, "after two of five", confirmed(ranges.Range{From: 2, To: 2}, ranges.Range{From: 4, To: 4}), 3)
-		equal(t, "what was named is there", st.replies[requestID{s.Edition, 2}] != nil, false)
+		_, there := st.replies.Get(requestID{Edition: s.Edition, Seq: 2})
+		equal(t, "what was named is there", there, false)
 		equal(t, "after more than there are", confirmed(ranges.Range{From: 4, To: 1 << 60}), 2)
 		equal(t, "after all", confirmed(ranges.Range{From: 0, To: 1<<64 - 1}), 0)
 		equal(t, "cached", st.cached, 0)
@@ -200,5 +201,37 @@ func TestWhoIsRevokedIsFoundAmongAllHandlers(t *testing.T) {
 		close(over)
 		same(t, "replies", len(replies(t, f.hear())), 4)
 		equal(t, "handlers left", b.streams[streamKey{s.Node, s.Store}].tasks == nil, true)
+	})
+}
+
+func TestWhatWasLeftToTheReaderIsGatheredBeforeHeWrites(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		e := &answering{}
+		p, d, far := answeringPipe(t, e)
+		gathered := 0
+		p.due = func() {
+			gathered++
+			e.add(number(wire.TypeRenew, 7))
+		}
+		left := 0
+		e.then = func() {
+			if p.leave() {
+				left++
+			}
+		}
+		far.Write(number(wire.TypeRenew, 1))
+		synctest.Wait()
+		if left != 1 || gathered != 1 {
+			t.Fatalf("left to him %d times, and gathered %d times, want 1 and 1", left, gathered)
+		}
+		same(t, "said", hears(t, far, 7), "[1 7]")
+		equal(t, "writes", d.tried, 1)
+		e.then = func() {}
+		far.Write(number(wire.TypeRenew, 1))
+		synctest.Wait()
+		equal(t, "gathered when nothing was left to him", gathered, 1)
+		far.Close()
+		synctest.Wait()
+		equal(t, "gathered at his end", gathered, 2)
 	})
 }

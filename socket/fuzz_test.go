@@ -232,8 +232,8 @@ func FuzzReceiver(f *testing.F) {
 				t.Fatalf("received %+v of %+v", e.received, e.announced)
 			case len(e.wants)+len(e.granted) > maxWants:
 				t.Fatalf("%d wants and %d grants", len(e.wants), len(e.granted))
-			case len(st.replies) > int(st.memory.Unconfirmed()):
-				t.Fatalf("%d replies for %d marks", len(st.replies), st.memory.Unconfirmed())
+			case st.replies.Len() > int(st.memory.Unconfirmed()):
+				t.Fatalf("%d replies for %d marks", st.replies.Len(), st.memory.Unconfirmed())
 			case stats.Begun != len(begun) || stats.Delivered != stats.Done+stats.Nacked+uint64(len(begun)):
 				t.Fatalf("%+v with %d begun", stats, len(begun))
 			}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -79,7 +78,10 @@ func newIn(b *Inbox, st *stream, id marks.Pipe, a wire.Attach, forgotten bool) *
 	if b.paused {
 		e.ask()
 	}
-	e.replies = slices.SortedFunc(maps.Keys(st.replies), func(a, b requestID) int { return cmp.Compare(a.seq, b.seq) })
+	for id := range st.replies.All() {
+		e.replies = append(e.replies, id)
+	}
+	slices.SortFunc(e.replies, func(a, b requestID) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, n := range st.nacks {
 		n.renew = 0 // told again: the older pipe may have taken it along
 	}
@@ -286,13 +288,13 @@ func (e *in) replying() Turn {
 func (e *in) fillReplies(dst []byte) []byte {
 	for len(e.replies) > 0 && e.replySent < e.replyCredit && len(dst) < e.pipe.piece {
 		id := e.replies[0]
-		r := e.st.replies[id]
-		if r == nil { // confirmed meanwhile
+		r, ok := e.st.replies.Get(id)
+		if !ok { // confirmed meanwhile
 			e.replies, e.replyOffset = e.replies[1:], 0
 			continue
 		}
 		part := r.body[e.replyOffset:min(len(r.body), e.replyOffset+wire.MaxFragment)]
-		dst = wire.AppendReply(dst, wire.Reply{Edition: id.edition, Seq: id.seq, Outcome: r.outcome,
+		dst = wire.AppendReply(dst, wire.Reply{Edition: id.Edition, Seq: id.Seq, Outcome: r.outcome,
 			Total: uint64(len(r.body)), Offset: uint64(e.replyOffset), Part: part})
 		e.replySent += uint64(len(part))
 		if e.replyOffset += len(part); e.replyOffset == len(r.body) {
@@ -783,7 +785,7 @@ func (e *in) refuse(seq uint64, why string) {
 	case st.level == BestEffort: // nobody waits for an answer
 	case e.box.cfg.Kind == wire.Rep:
 		st.cache(len(why))
-		e.box.keepReply(st, requestID{edition, seq}, &reply{wire.Failed, []byte(why)})
+		e.box.keepReply(st, requestID{Edition: edition, Seq: seq}, reply{wire.Failed, []byte(why)})
 	default:
 		st.nacks[seq] = &nacked{edition: edition, reason: wire.NackHandler, text: why}
 	}

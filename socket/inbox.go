@@ -12,6 +12,7 @@ import (
 	"peermesh/internal/identity"
 	"peermesh/internal/marks"
 	"peermesh/internal/ranges"
+	"peermesh/internal/slots"
 	"peermesh/internal/wire"
 )
 
@@ -68,6 +69,7 @@ type Inbox struct {
 	restAt   time.Duration // when that began
 	rested   time.Duration // how long it was so before
 	ready    chan struct{}
+	crew     crew
 	begun    int
 	settled  Event // fired when begun or unsaved falls to zero
 	version  uint64
@@ -140,7 +142,7 @@ type stream struct {
 	back     ranges.Set // Sub: what was given back unbegun and did not come again, see jump
 	begin    uint64     // Sub: the seq that the subscription began with; 0: not told yet
 
-	replies  map[requestID]*reply
+	replies  slots.Map[reply]
 	lost     map[requestID]struct{} // begun in an earlier life, which has left no reply
 	cached   int                    // bytes of replies
 	storing  int                    // notes on their way to the disk, but for STARTED
@@ -253,9 +255,9 @@ func (b *Inbox) worked() time.Duration {
 	return b.clock() - b.rested
 }
 
-// look notes whether there is work, after a change of waiting or begun. b.mu must be held.
+// look notes whether there is work, after a change of waiting, the crew or begun. b.mu must be held.
 func (b *Inbox) look() {
-	switch rests := b.waiting > 0 && b.begun == 0; {
+	switch rests := (b.waiting > 0 || len(b.crew.asleep) > 0) && b.begun == 0; {
 	case rests == b.resting:
 	case rests:
 		b.resting, b.restAt = true, b.clock()
@@ -281,7 +283,12 @@ func (b *Inbox) beginAll(ms []*Message, bytes int) (n int) {
 // callWaiting wakes one who waits in Recv if there is something for it. b.mu must be
 // held.
 func (b *Inbox) callWaiting() {
-	if b.waiting == 0 || b.unbegunHere() == 0 || b.paused {
+	n := b.unbegunHere()
+	if n == 0 || b.paused {
+		return
+	}
+	b.callCrew(n)
+	if b.waiting == 0 {
 		return
 	}
 	select {
@@ -295,6 +302,7 @@ func (b *Inbox) begin() *Message {
 	if b.closed || b.draining || b.paused || b.failed != nil {
 		return nil
 	}
+	b.crew.begun = 0
 	if m := b.take(); m != nil {
 		return m
 	}
@@ -313,6 +321,7 @@ func (b *Inbox) begin() *Message {
 		default:
 			b.queue.pop()
 			m.state = msgBegun
+			b.crew.begun = now
 			b.began(1, len(m.Body), m.redelivered)
 			return m
 		}
@@ -688,7 +697,7 @@ func (b *Inbox) attach(peer Peer, a wire.Attach) (e, old *in, err *Rejection) {
 			return nil, nil, &Rejection{Code: CodeLimit, Reason: fmt.Sprintf("more than %d streams of one node", streamsPerPeer)}
 		}
 		st = &stream{level: a.Level, box: b, key: key, unsaid: a.LastStore == b.cfg.Local.Store, window: newWindow(b.cfg.Prefetch, b.cfg.PrefetchBytes), nacks: map[uint64]*nacked{},
-			replies: map[requestID]*reply{}, lost: map[requestID]struct{}{}, mortal: a.Store == a.Nonce,
+			lost: map[requestID]struct{}{}, mortal: a.Store == a.Nonce,
 			label: StreamLabel(peer.ID, a.Store, b.cfg.Local.Namespace, a.Kind, a.Name)}
 		if a.Level != BestEffort && b.cfg.Journal != nil { // the sender may have been durable in an earlier life
 			if err := st.restore(); err != nil {
@@ -706,7 +715,7 @@ func (b *Inbox) attach(peer Peer, a wire.Attach) (e, old *in, err *Rejection) {
 	}
 	if a.Start > 0 { // what lies below is settled at the sender, or it would still be owed
 		st.confirmed(upTo(a))
-		st.settledReplies(func(id requestID) bool { return id.seq < a.Start })
+		st.settledReplies(func(id requestID) bool { return id.Seq < a.Start })
 	}
 	var jumped ranges.Set
 	if b.cfg.Kind == wire.Sub && a.Level != Durable { // there every hole is told
@@ -854,6 +863,7 @@ func (b *Inbox) Close() error {
 	}
 	b.closed = true
 	close(b.done)
+	b.dismiss()
 	b.draining = true
 	b.giveBackAll()
 	b.flush()

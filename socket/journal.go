@@ -198,6 +198,7 @@ func (b *Inbox) fail(err error) {
 		b.failed = fmt.Errorf("%w: %w", ErrStorage, err)
 		b.reclaim()
 		close(b.broken)
+		b.dismiss()
 	}
 }
 

@@ -300,6 +300,15 @@ func (o *out) settle() (several bool, err error) {
 	return several, nil
 }
 
+// gather takes in what was left to the pipe's reader.
+func (o *out) gather() {
+	o.box.mu.Lock()
+	defer o.box.mu.Unlock()
+	if o.box.cfg.Gather() {
+		o.box.dispatch(o)
+	}
+}
+
 // answer handles one frame of the receiver. The outbox's mutex must be held.
 func (o *out) answer(t wire.Type, payload []byte, now time.Time) error {
 	led := o.box.led

@@ -47,6 +47,8 @@ type OutboxConfig struct {
 	OnDone func(from, to uint64, by Who)
 	// OnReply hands over a request's answer; body is the callee's.
 	OnReply func(seq uint64, o Outcome, body []byte, by Who)
+	// Gather takes in what the owner has left for the pipe's reader, see Leave; it reports whether there was something.
+	Gather func() bool
 	// OnPatterns tells what a subscriber asked for; it returns from which seq on that
 	// takes effect, or 0 to tell that later by Subscribed.
 	OnPatterns func(version uint64, patterns []string) (first uint64, err error)
@@ -68,10 +70,11 @@ type Outbox struct {
 	told    bool                           // a pipe has ended in good order
 	closing bool
 
-	copying  atomic.Int32 // pipes that read records without the lock
-	unread   uint64       // see Unread
-	wrote    atomic.Int64 // when one of the pipes did, by the package's clock
-	expected bool         // a pipe was called by DispatchHere and has not filled since
+	copying  atomic.Int32         // pipes that read records without the lock
+	unread   uint64               // see Unread
+	only     atomic.Pointer[pipe] // nil: there is none, or several
+	wrote    atomic.Int64         // when one of the pipes did, by the package's clock
+	expected bool                 // a pipe was called by DispatchHere and has not filled since
 }
 
 // Event wakes whoever waits for a change. Guarded by its owner's mutex; the zero
@@ -190,6 +193,23 @@ func (b *Outbox) DispatchHere() (t Turn) {
 	// The only pipe may be in the middle of a write; of several, others must not wait for one that is.
 	b.expected = t.pipe != nil && (len(b.pipes) == 1 || t.pipe.parked.Load())
 	return t
+}
+
+// Leave leaves it to the only pipe's reader to call Gather and to have all of it written, if he will do so at once: he has
+// frames at hand, whose handling may bring up more. It does not block, and needs no lock.
+func (b *Outbox) Leave() bool {
+	p := b.only.Load()
+	return p != nil && p.leave()
+}
+
+// count notes that a pipe has come or gone. Locked.
+func (b *Outbox) count() {
+	b.only.Store(nil)
+	for _, o := range b.pipes {
+		if len(b.pipes) == 1 {
+			b.only.Store(o.pipe)
+		}
+	}
 }
 
 // answered is Dispatch after an answer, by which others may have something to drop. Locked.
@@ -354,6 +374,9 @@ func (b *Outbox) begin(peer Peer, offer wire.Offer, start uint64, c Conn) (o, ol
 	o.pipe.company = b.cfg.Linger
 	o.pipe.busy = &b.wrote
 	o.pipe.rest = o.settle
+	if b.cfg.Gather != nil {
+		o.pipe.due = o.gather
+	}
 	local := b.cfg.Local
 	o.attach = wire.Attach{Socket: offer.Socket, Kind: b.cfg.Kind, Level: b.cfg.Level, Store: local.Store, Edition: local.Edition,
 		Editions: b.led.Editions(), First: b.cfg.Mode.First,
@@ -361,6 +384,7 @@ func (b *Outbox) begin(peer Peer, offer wire.Offer, start uint64, c Conn) (o, ol
 		ReplyCredit: b.cfg.ReplyCredit, Name: b.cfg.Name}
 	old = b.pipes[con]
 	b.pipes[con] = o
+	b.count()
 	delete(b.lost, con)
 	b.cfg.Wind(time.Now().Add(RenewEvery))
 	return o, old
@@ -378,6 +402,7 @@ func (b *Outbox) end(o *out, err error) error {
 	b.led.Detached(o.con, o.number, b.left)
 	if b.pipes[o.con] == o {
 		delete(b.pipes, o.con)
+		b.count()
 		b.lost[o.con] = time.Now()
 	}
 	b.Dispatch()

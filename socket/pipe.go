@@ -83,6 +83,8 @@ type pipe struct {
 	charged atomic.Bool                      // something was left to the reader
 	rest    func() (several bool, err error) // what the end does once the frames at hand are handled; nil: nothing. See settle
 
+	due func() // what is done when something was left to the reader, before he writes; nil: nothing
+
 	company time.Duration // see OutboxConfig.Linger; fixed before the pipe runs
 
 	writing sync.Mutex // held by who asks the end and writes
@@ -388,6 +390,9 @@ func (p *pipe) readAll() error {
 	a := arena{keeps: p.keeps, size: firstArena}
 	defer func() {
 		p.reading.Store(0)
+		if p.due != nil {
+			p.due()
+		}
 		p.call() // if something was left to the reader
 	}()
 	for {
@@ -438,6 +443,9 @@ func (p *pipe) settle() error {
 	}
 	p.reading.Store(0)
 	if p.charged.Load() && p.charged.Swap(false) {
+		if p.due != nil {
+			p.due()
+		}
 		p.say()
 	}
 	return nil

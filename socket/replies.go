@@ -7,6 +7,7 @@ import (
 
 	"peermesh/internal/identity"
 	"peermesh/internal/ranges"
+	"peermesh/internal/slots"
 	"peermesh/internal/wire"
 )
 
@@ -27,7 +28,7 @@ const (
 )
 
 // requestID tells a request from all others of its stream.
-type requestID struct{ edition, seq uint64 }
+type requestID = slots.Key
 
 // reply is an answer kept until the requester confirms that it has it.
 type reply struct {
@@ -62,7 +63,7 @@ func (b *Inbox) Start(m *Message) error {
 		return err
 	}
 	stored := make(chan error, 1)
-	values := map[string][]byte{st.requestKey(requestID{m.edition, m.seq}): {started}}
+	values := map[string][]byte{st.requestKey(requestID{Edition: m.edition, Seq: m.seq}): {started}}
 	b.touch(st, values)
 	b.store(values, func(err error) { stored <- err })
 	b.mu.Unlock()
@@ -99,7 +100,7 @@ func (b *Inbox) reply(m *Message, outcome Outcome, body []byte) (turn Turn, ok b
 	b.stats.Done++
 	b.finish(m)
 	st.cache(len(body))
-	id, r := requestID{m.edition, m.seq}, &reply{outcome, body}
+	id, r := requestID{Edition: m.edition, Seq: m.seq}, reply{outcome, body}
 	if st.storesReplies() {
 		st.storing++
 		b.unsaved++
@@ -130,7 +131,7 @@ func (b *Inbox) handBack(m *Message) error {
 	b.stats.Released++
 	b.finish(m)
 	st.letGo(m)
-	st.erase(requestID{m.edition, m.seq}, 0)
+	st.erase(requestID{Edition: m.edition, Seq: m.seq}, 0)
 	if st.cur != nil {
 		st.cur.giveBack(m.edition, m.seq, wire.NackReturned)
 		st.cur.pipe.kick()
@@ -139,13 +140,13 @@ func (b *Inbox) handBack(m *Message) error {
 }
 
 // replyStored: the reply is on disk and may be sent, or never will be.
-func (b *Inbox) replyStored(m *Message, r *reply, err error) {
+func (b *Inbox) replyStored(m *Message, r reply, err error) {
 	if err != nil {
 		return // the socket has failed
 	}
 	b.mu.Lock()
 	m.in.storing--
-	turn := b.keepReply(m.in, requestID{m.edition, m.seq}, r)
+	turn := b.keepReply(m.in, requestID{Edition: m.edition, Seq: m.seq}, r)
 	if b.unsaved--; b.unsaved == 0 {
 		b.settled.Fire()
 	}
@@ -164,9 +165,9 @@ func (st *stream) maxReply() int {
 
 // keepReply sends a reply, which was counted, when the turn it returns is taken and on every later pipe,
 // until it is confirmed. b.mu must be held.
-func (b *Inbox) keepReply(st *stream, id requestID, r *reply) Turn {
-	st.memory.Done(id.edition, id.seq)
-	st.replies[id] = r
+func (b *Inbox) keepReply(st *stream, id requestID, r reply) Turn {
+	st.memory.Done(id.Edition, id.Seq)
+	st.replies.Put(id, r)
 	if st.cur == nil {
 		return Turn{}
 	}
@@ -188,7 +189,7 @@ func (st *stream) cache(bytes int) {
 // settledReplies forgets the replies that match, which their requester has settled, and
 // what was begun and lost likewise. The inbox's mutex must be held.
 func (st *stream) settledReplies(match func(requestID) bool) {
-	for id := range st.replies {
+	for id := range st.replies.All() {
 		if match(id) {
 			st.settledReply(id)
 		}
@@ -202,9 +203,8 @@ func (st *stream) settledReplies(match func(requestID) bool) {
 
 // settledReply is settledReplies for one request. The inbox's mutex must be held.
 func (st *stream) settledReply(id requestID) {
-	if r := st.replies[id]; r != nil {
+	if r, ok := st.replies.Take(id); ok {
 		st.cache(-len(r.body))
-		delete(st.replies, id)
 		st.erase(id, len(r.body))
 	}
 	if _, ok := st.lost[id]; ok {
@@ -216,7 +216,7 @@ func (st *stream) settledReply(id requestID) {
 // confirmedReplies is settledReplies for what a CONFIRM names. It takes no longer than it
 // takes to go through what is known, whatever the ranges claim.
 func (st *stream) confirmedReplies(c wire.EditionRanges) {
-	known, named := uint64(len(st.replies)+len(st.lost)), uint64(0)
+	known, named := uint64(st.replies.Len()+len(st.lost)), uint64(0)
 	if known == 0 {
 		return
 	}
@@ -228,12 +228,12 @@ func (st *stream) confirmedReplies(c wire.EditionRanges) {
 		for _, r := range c.Ranges {
 			gone.Add(r.From, r.To)
 		}
-		st.settledReplies(func(id requestID) bool { return id.edition == c.Edition && gone.Contains(id.seq) })
+		st.settledReplies(func(id requestID) bool { return id.Edition == c.Edition && gone.Contains(id.Seq) })
 		return
 	}
 	for _, r := range c.Ranges {
 		for i := range r.Len() {
-			st.settledReply(requestID{c.Edition, r.From + i})
+			st.settledReply(requestID{Edition: c.Edition, Seq: r.From + i})
 		}
 	}
 }

@@ -426,14 +426,14 @@ func FuzzRecall(f *testing.F) {
 		id := own + strings.Repeat("\x00", 15) + "\x07"
 		disk.notes[own], disk.notes[id], disk.notes[id+"\x00\x00\x00\x01"], disk.notes[id+"?"] = second, first, second, first
 		b := replier(t, disk)
-		st := &stream{box: b, key: streamKey{s.Node, s.Store}, replies: map[requestID]*reply{}, lost: map[requestID]struct{}{}}
+		st := &stream{box: b, key: streamKey{s.Node, s.Store}, lost: map[requestID]struct{}{}}
 		if err := st.recall(0); err != nil {
 			t.Fatal(err)
 		}
 		var a wire.Attached
 		st.memory.Attached(&a)
 		equal(t, "told of", len(a.Done)+len(a.Lost), 1)
-		if r := st.replies[requestID{0, 7}]; r != nil {
+		if r, ok := st.replies.Get(requestID{Seq: 7}); ok {
 			if _, total, _ := parseReplyNote(first); uint64(len(r.body)) != total || r.outcome < wire.OK || r.outcome > wire.Indeterminate {
 				t.Errorf("%v of %d bytes from %x and %x", r.outcome, len(r.body), first, second)
 			}

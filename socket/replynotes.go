@@ -63,8 +63,8 @@ func (b *Inbox) streamKey(k streamKey) string {
 }
 
 func (st *stream) requestKey(id requestID) string {
-	k := binary.BigEndian.AppendUint64([]byte(st.box.streamKey(st.key)), id.edition)
-	return string(binary.BigEndian.AppendUint64(k, id.seq))
+	k := binary.BigEndian.AppendUint64([]byte(st.box.streamKey(st.key)), id.Edition)
+	return string(binary.BigEndian.AppendUint64(k, id.Seq))
 }
 
 // partKey is where a part of a reply is kept; the first one is under the request's key.
@@ -80,7 +80,7 @@ func (st *stream) partKey(id requestID, part int) string {
 func parts(bytes int) int { return max((bytes+replyPart-1)/replyPart, 1) }
 
 // replyNotes is a reply as it is kept.
-func (st *stream) replyNotes(id requestID, r *reply) map[string][]byte {
+func (st *stream) replyNotes(id requestID, r reply) map[string][]byte {
 	notes := make(map[string][]byte, parts(len(r.body)))
 	for part := range parts(len(r.body)) {
 		var v []byte
@@ -160,9 +160,9 @@ func (st *stream) recall(start uint64) error {
 				return err
 			}
 			n := key[len(prefix):]
-			last = &recalled{id: requestID{binary.BigEndian.Uint64([]byte(n)), binary.BigEndian.Uint64([]byte(n[8:]))}, key: key}
+			last = &recalled{id: requestID{Edition: binary.BigEndian.Uint64([]byte(n)), Seq: binary.BigEndian.Uint64([]byte(n[8:]))}, key: key}
 			last.outcome, last.total, last.body = parseReplyNote(value)
-			if last.id.seq < start {
+			if last.id.Seq < start {
 				last = nil
 				b.erased[key] = struct{}{}
 			}
@@ -184,17 +184,17 @@ func (st *stream) remember(r *recalled) error {
 	if r == nil {
 		return nil
 	}
-	fresh, err := st.memory.Arrive(r.id.edition, r.id.seq)
+	fresh, err := st.memory.Arrive(r.id.Edition, r.id.Seq)
 	if err != nil || !fresh {
 		return err
 	}
 	if r.outcome == 0 || uint64(len(r.body)) != r.total {
-		st.memory.Lose(r.id.edition, r.id.seq)
+		st.memory.Lose(r.id.Edition, r.id.Seq)
 		st.lost[r.id] = struct{}{}
 		return nil
 	}
-	st.memory.Done(r.id.edition, r.id.seq)
-	st.replies[r.id] = &reply{r.outcome, r.body}
+	st.memory.Done(r.id.Edition, r.id.Seq)
+	st.replies.Put(r.id, reply{r.outcome, r.body})
 	st.cache(len(r.body))
 	return nil
 }

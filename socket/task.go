@@ -16,8 +16,9 @@ type task struct {
 	slack  time.Duration // its context ends so much later than the message's TTL; 0: not with that
 
 	// Guarded by the inbox's mutex.
-	m          *Message // nil: of none now
-	next, prev *task    // of the stream's
+	m          *Message      // nil: of none now
+	next, prev *task         // of the stream's
+	begun      time.Duration // by the inbox's clock; 0: unknown
 
 	mu       sync.Mutex
 	deadline time.Time
@@ -207,12 +208,13 @@ func (b *Inbox) run(t *task, m *Message, timeout time.Duration, handle func(cont
 // be executed only once in all lives of this replier is begun, and its reply sent, when that is on
 // disk.
 func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(context.Context, *Message) (Outcome, []byte)) error {
-	ts := tasks{parent: ctx, slack: slack}
-	t := ts.next()
-	m, err := b.recv(ctx, t)
+	w, leave := b.join(ctx, slack)
+	defer leave()
+	t := w.next()
+	m, err := b.await(w, t)
 	for err == nil {
 		done := t
-		t = ts.next()
+		t = w.next()
 		if b.Start(m) == nil {
 			outcome, body := wire.Failed, []byte("its deadline has passed")
 			if d, ok := m.Deadline(); !ok || b.cfg.Replies == nil || time.Now().Before(d) { // it may have passed in Start
@@ -220,14 +222,14 @@ func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(
 			}
 			done.end(context.Canceled)
 			m = b.answer(m, done, outcome, body, t)
-		} else { // no more can be begun, says recv
+		} else { // no more can be begun, says await
 			b.mu.Lock()
 			done.leave()
 			b.mu.Unlock()
 			m = nil
 		}
 		if m == nil {
-			m, err = b.recv(ctx, t)
+			m, err = b.await(w, t)
 		}
 	}
 	return err
@@ -238,12 +240,14 @@ func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(
 func (b *Inbox) answer(m *Message, done *task, outcome Outcome, body []byte, then *task) (next *Message) {
 	b.mu.Lock()
 	done.leave()
-	turn, ok, _ := b.reply(m, outcome, body) // the error is recv's too
+	turn, ok, _ := b.reply(m, outcome, body) // the error is await's too
 	if then.parent.Err() == nil {
 		next = b.begin()
 	}
+	b.crew.note(done.begun, next)
 	if next != nil {
 		then.enter(next)
+		then.begun = b.crew.begun
 	}
 	b.callWaiting()
 	b.mu.Unlock()
