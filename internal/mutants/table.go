@@ -132,7 +132,7 @@ var reading = []mutant{
 	{"time without work counts against the window", "cause 8", "socket/inbox.go",
 		"		b.rested += b.clock() - b.restAt\n", "", "socket", "TestTheWindowGrowsForWhoWaitsForMessages"},
 	{"who has much to do and one to spare is fast", "credit", "socket/inbox.go",
-		"b.waiting > 0 && b.begun == 0; {", "b.waiting > 0; {", "socket", "TestTheWindowGrowsForWhoWaitsForMessages"},
+		"len(b.crew.asleep) > 0) && b.begun == 0; {", "len(b.crew.asleep) > 0); {", "socket", "TestTheWindowGrowsForWhoWaitsForMessages"},
 	{"a stream knows no distance", "cause 8", "socket/inbox.go",
 		"		st.window.rtt = d.RTT\n", "		st.window.rtt = func() time.Duration { return 0 * d.RTT() }\n", "node/meshtest", "TestManyMessagesGoAFarWayInAFewRoundTrips"},
 	{"much at a time waits for more", "cause 8", "socket/pipe.go",
