@@ -316,9 +316,9 @@ func sealOf(g spool.Group) uint64 { return uint64(g) + 1 }
 // settled notes a message's fate, to be told when it is on disk.
 func (f *feed) settled(st ledger.Settlement) { f.fated(fateRun{st, 1}) }
 
-// doneAll is settled for n neighbours that are done.
-func (f *feed) doneAll(from, n uint64, by socket.Who) {
-	f.fated(fateRun{ledger.Settlement{Seq: from, State: ledger.Done, By: by}, n})
+// doneAll is settled for neighbours that are done.
+func (f *feed) doneAll(from, to uint64, by socket.Who) {
+	f.fated(fateRun{ledger.Settlement{Seq: from, State: ledger.Done, By: by}, to - from + 1})
 }
 
 func (f *feed) fated(run fateRun) {

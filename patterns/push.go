@@ -265,24 +265,19 @@ func (p *Push) settledOne(st ledger.Settlement) {
 
 // doneAll notes that neighbours are done. p.mu must be held.
 func (p *Push) doneAll(from, to uint64, by socket.Who) {
-	if n := p.keptOf(from, to); n > 0 {
-		p.disk().doneAll(from, n, by)
-		from += n
-	}
-	if from <= to {
-		p.tellDone(from, to, by)
-	}
-}
-
-// keptOf is how many of the messages from..to are kept on disk: the first so many are. p.mu must be held.
-func (p *Push) keptOf(from, to uint64) uint64 {
+	kept := from // messages below are
 	switch {
 	case p.journal != nil:
-		return to - from + 1
+		kept = to + 1
 	case p.spill != nil && p.spill.keeps(from):
-		return min(to+1, p.spill.bound) - from
+		kept = min(to+1, p.spill.bound)
 	}
-	return 0
+	if from < kept {
+		p.disk().doneAll(from, kept-1, by)
+	}
+	if kept <= to {
+		p.tellDone(kept, to, by)
+	}
 }
 
 // tellDone tells that neighbours are done, which is final. p.mu must be held.

@@ -174,7 +174,7 @@ func (v *standing) settledOne(st ledger.Settlement) {
 // doneAll is settledOne for neighbours that are done.
 func (v *standing) doneAll(from, to uint64, by socket.Who) {
 	v.gapsRead(by)
-	v.feed.doneAll(from, to-from+1, by)
+	v.feed.doneAll(from, to, by)
 }
 
 func (v *standing) tellFate(st ledger.Settlement) { v.log.pub.settled(st, v.name) }
