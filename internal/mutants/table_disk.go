@@ -232,7 +232,7 @@ var requesting = []mutant{
 	{"any store may say that it has not begun", "once-durable", "internal/ledger/consumer.go",
 		"l.mode.PerStore && c.store == a.Store && !a.Forgotten", "l.mode.PerStore && !a.Forgotten", "internal/ledger", "TestWhatAStoreSaysHoldsForAllItsLives"},
 	{"a reply is forgotten before it is confirmed", "attach: CONFIRM, once", "socket/in.go",
-		"		if e.replyOffset += len(part); e.replyOffset == len(r.body) {\n", "		if e.replyOffset += len(part); e.replyOffset == len(r.body) {\n			delete(e.st.replies, id)\n",
+		"		if e.replyOffset += len(part); e.replyOffset == len(r.body) {\n", "		if e.replyOffset += len(part); e.replyOffset == len(r.body) {\n			e.st.replies.Take(id)\n",
 		"socket", "TestAReplyIsSentAndKeptUntilItIsConfirmed"},
 }
 
