@@ -113,7 +113,6 @@ type receipts struct {
 	pages map[uint64]*receiptPage // those with receipts that are not settled, by number
 	last  *receiptPage            // the newest
 	alone map[uint64]*receiptPage // each of one receipt that had no seq when it was given out, by its seq
-	n     int
 }
 
 // receiptPage is what became of neighbours. Who has one of their receipts keeps it.
@@ -138,7 +137,6 @@ func (rs *receipts) note(r *Receipt, seq uint64) {
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	rs.n++
 	r.Seq = seq
 	if r.page != nil {
 		if rs.alone == nil {
@@ -174,15 +172,15 @@ func (rs *receipts) settle(from, to uint64, fate *fate) {
 	defer rs.mu.Unlock()
 	for seq := from; len(rs.alone) > 0 && seq <= to; seq++ {
 		if p := rs.alone[seq]; p != nil {
-			rs.n -= p.settle(1, fate)
+			p.settle(1, fate)
 			delete(rs.alone, seq)
 		}
 	}
-	for rs.n > 0 && from <= to {
+	for len(rs.pages) > 0 && from <= to {
 		number := from / receiptSlots
 		end := min(to, number*receiptSlots+receiptSlots-1)
 		if p := rs.pages[number]; p != nil {
-			rs.n -= p.settle(^uint64(0)>>(receiptSlots-1-(end-from))<<(from%receiptSlots), fate)
+			p.settle(^uint64(0)>>(receiptSlots-1-(end-from))<<(from%receiptSlots), fate)
 			rs.drop(p)
 		}
 		from = end + 1
@@ -200,9 +198,8 @@ func (rs *receipts) drop(p *receiptPage) {
 	}
 }
 
-// settle notes the fate of what has a receipt of these slots, and returns how many those are. The mutex of receipts must be
-// held.
-func (p *receiptPage) settle(these uint64, fate *fate) int {
+// settle notes the fate of what has a receipt of these slots. The mutex of receipts must be held.
+func (p *receiptPage) settle(these uint64, fate *fate) {
 	these &= p.open
 	p.open &^= these
 	p.mu.Lock()
@@ -216,7 +213,6 @@ func (p *receiptPage) settle(these uint64, fate *fate) int {
 			delete(p.waits, slot)
 		}
 	}
-	return bits.OnesCount64(these)
 }
 
 // known is the fate of a message; nil if it is not settled.
@@ -231,7 +227,7 @@ func (p *receiptPage) done(slot uint8) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fates[slot] != nil {
-		return over
+		return closed
 	}
 	c := p.waits[slot]
 	if c == nil {
@@ -244,8 +240,8 @@ func (p *receiptPage) done(slot uint8) <-chan struct{} {
 	return c
 }
 
-// over is closed.
-var over = func() chan struct{} {
+// closed is what who comes late waits for.
+var closed = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
