@@ -56,3 +56,11 @@ const (
 
 // errStale ends a pipe whose leases ran out: the next ATTACH compares anew.
 var errStale = errors.New("lease ran out: no RENEW arrived in time")
+
+// ErrHandlerTimeout is the cause of a handler's context when HandlerTimeout has
+// passed; the message was given back.
+var ErrHandlerTimeout = errors.New("socket: handler timeout")
+
+// ErrRevoked is the cause of a handler's context when the sender no longer wants
+// the message handled: a request was cancelled, or somebody else has done it.
+var ErrRevoked = errors.New("socket: revoked by the sender")

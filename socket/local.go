@@ -5,11 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"peermesh/internal/identity"
-	"peermesh/internal/ledger"
-	"peermesh/internal/wire"
 )
 
 // Local is what a node tells its sockets of itself.
@@ -115,68 +112,4 @@ type Gap struct {
 type streamKey struct {
 	node  identity.ID
 	store [16]byte
-}
-
-// window decides how much a sender may have here unanswered: prefetch. It grows for
-// fast handlers, so that a window is about 50 ms of work and what is on its way
-// meanwhile, and shrinks for slow ones, so that work stays where others can take it.
-// Time in which a handler waits for messages is not work, see Inbox.worked.
-type window struct {
-	fixed    bool
-	messages int
-	bytes    int
-	passed   int                  // messages answered since mark
-	mark     time.Duration        // of work
-	rtt      func() time.Duration // of the pipe; nil: next to nothing
-}
-
-const (
-	// DefaultPrefetch and DefaultPrefetchBytes are what a sender may have here
-	// unanswered before adaptation.
-	DefaultPrefetch      = ledger.FirstWindow
-	DefaultPrefetchBytes = 4 << 20
-	maxPrefetch          = 1 << 16
-	minPrefetchBytes     = 2 * wire.MaxRecord // one record always fits
-
-	windowFast = 50 * time.Millisecond
-	windowSlow = 400 * time.Millisecond
-	leap       = 8 // times as large at once is a window that passes in a part of windowFast that small
-)
-
-func newWindow(messages, bytes int) window {
-	w := window{fixed: messages > 0, messages: messages, bytes: max(bytes, minPrefetchBytes)}
-	if !w.fixed {
-		w.messages = DefaultPrefetch
-	}
-	if bytes == 0 {
-		w.bytes = DefaultPrefetchBytes
-	}
-	return w
-}
-
-// steps are an eighth of the window: what is worth telling at once.
-func (w *window) steps() (messages, bytes uint64) { return uint64(w.messages / 8), uint64(w.bytes / 8) }
-
-// answered notes that messages left the window. worked tells how long there has been work so far.
-func (w *window) answered(n int, worked func() time.Duration) {
-	if w.fixed {
-		return
-	}
-	if w.passed += n; w.passed < w.messages {
-		return
-	}
-	t := worked()
-	took := t - w.mark
-	if w.rtt != nil {
-		took -= 2 * w.rtt() // a sender that waits for room passes one window each round trip, and a bit
-	}
-	switch {
-	case took < windowFast/leap:
-		w.messages = min(leap*w.messages, maxPrefetch)
-	case took < windowFast:
-		w.messages = min(2*w.messages, maxPrefetch)
-	case took > windowSlow:
-		w.messages = max(w.messages/2, DefaultPrefetch)
-	}
-	w.mark, w.passed = t, 0
 }

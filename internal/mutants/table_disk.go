@@ -187,7 +187,7 @@ var keepingAtSender = []mutant{
 
 // Durable subscriptions: views of one log.
 var viewing = []mutant{
-	{"what was given back is not missed when its publisher begins anew", "rule 6, cause 8", "socket/inbox.go",
+	{"what was given back is not missed when its publisher begins anew", "rule 6, cause 8", "socket/attach.go",
 		"			missed.AddSet(&st.back)\n", "", "socket", "TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew"},
 	{"what was given back is forgotten when there is much", "rule 6, cause 8", "socket/in.go",
 		"		st.back.Add(rs[0].From, rs[1].To)\n", "		st.back.Remove(rs[0].From, rs[0].To)\n", "socket", "TestOfWhatWasGivenBackNothingIsForgottenHoweverManyRanges"},

@@ -54,7 +54,7 @@ var spilling = []mutant{
 		"r.To >= max(l.next, l.mode.Given) {", "r.To >= l.next {", "internal/ledger", "TestAnswersForWhatWasGivenOutBeforeAreNoForgery"},
 	{"an answer across the boundary is confirmed at once", "attach: CONFIRM, rule 4", "internal/ledger/stage.go",
 		"l.kept(r.From)", "l.kept(r.To)", "internal/ledger", "TestAnAnswerAcrossTheBoundaryIsStaged"},
-	{"durable done marks are not read back at level memory", "attach: done", "socket/inbox.go",
+	{"durable done marks are not read back at level memory", "attach: done", "socket/attach.go",
 		"		if a.Level != BestEffort && b.cfg.Journal != nil { //", "		if st.durable() { //", "patterns", "TestADurableDoneMarkIsKnownAtLevelMemory"},
 	{"a message waits for a hole that a failed disk will never hold", "cause 8", "internal/ledger/volatile.go",
 		"	l.stage.dropped.Clear()\n", "", "internal/ledger", "TestNothingWaitsForAHoleThatIsNeverDurable"},
