@@ -64,8 +64,8 @@ func (b *Inbox) join(ctx context.Context, slack time.Duration) (w *worker, leave
 	}
 }
 
-// await begins the next request for a task of w. It blocks until there is one, w's context ends (then its cause is returned) or
-// the socket closes.
+// await begins the next request for a task of w. It blocks until there is one, the socket closes or w's context ends; then it
+// returns the cause, or that of the closed socket if both have come to pass.
 func (b *Inbox) await(w *worker, t *task) (*Message, error) {
 	for {
 		m, err := b.seek(w, t)
@@ -91,12 +91,12 @@ func (b *Inbox) seek(w *worker, t *task) (m *Message, err error) {
 	case m != nil:
 		t.enter(m)
 		t.begun = c.begun
-	case w.parent.Err() != nil:
-		err = context.Cause(w.parent)
 	case b.failed != nil:
 		err = b.failed
 	case b.closed || b.draining:
 		err = ErrClosed
+	case w.parent.Err() != nil:
+		err = context.Cause(w.parent)
 	default:
 		c.asleep = append(c.asleep, w)
 		b.look()

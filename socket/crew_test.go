@@ -136,3 +136,19 @@ func TestWorkersThatSleepEndWithTheirContextAndWithTheSocket(t *testing.T) {
 		equal(t, "workers", b.crew.size, 0)
 	})
 }
+
+// The worker was roused by the one, and looks after the other.
+func TestAWorkerOfAClosedSocketSaysSoThoughItsContextEndedToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		b := newInbox(t, wire.Rep)
+		w, leave := b.join(ctx, 0)
+		defer leave()
+		m, err := b.seek(w, w.next())
+		equal(t, "there is none", m == nil && err == nil, true)
+		b.Close()
+		stop()
+		_, err = b.await(w, w.next())
+		equal(t, "of the socket", err, ErrClosed)
+	})
+}
