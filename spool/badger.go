@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"syscall"
 
@@ -49,11 +50,40 @@ func badgerOptions(dir string, size sizes, key []byte, logger badger.Logger) bad
 
 // openBadger opens Badger with the key derived for it; nil: not encrypted.
 func openBadger(dir string, size sizes, key []byte, logger badger.Logger) (*badger.DB, error) {
+	if err := spareFiles(dir); err != nil {
+		return nil, err
+	}
 	db, err := badger.Open(badgerOptions(dir, size, key, logger))
 	if err != nil {
 		return nil, explain(err)
 	}
 	return db, nil
+}
+
+// badgerFiles is how many files Badger opens, at most, beside those that are there.
+const badgerFiles = 16
+
+// spareFiles returns an error if the process may not open as many files as Badger will: where it cannot read its folder or make
+// a file of its own, it ends the process. Somebody else may still take them in between.
+func spareFiles(dir string) error {
+	there, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	need := badgerFiles
+	for _, e := range there {
+		if _, kept := segmentNumber(e.Name()); !kept { // those are opened one by one, to be read
+			need++
+		}
+	}
+	for range need {
+		f, err := os.Open(dir)
+		if err != nil {
+			return fmt.Errorf("badger needs %d open files: %w", need, err)
+		}
+		defer f.Close()
+	}
+	return nil
 }
 
 // explain says what it means that Badger could not open or read something.

@@ -4,6 +4,8 @@ package main
 var storing = []mutant{
 	{"the transactions of the store are not synced", "cause 1, rule 5", "spool/badger.go",
 		"		WithSyncWrites(true).\n", "		WithSyncWrites(false).\n", "spool", "TestEveryTransactionIsSynced"},
+	{"a process without descriptors is ended by Badger", "bad input", "spool/badger.go",
+		"	if err := spareFiles(dir); err != nil {\n		return nil, err\n	}\n", "", "spool", "TestWhatWasOnDiskIsThereAfterDescriptorsRanOut"},
 	{"the mark is not synced", "cause 1, rule 5", "spool/mark.go",
 		"	if err := syncData(f.file); err != nil {\n		return err\n	}\n", "", "spool", "TestAMarkEntryIsSynced"},
 	{"a group is told of before it is committed", "cause 1, rule 5", "spool/commit.go",

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package spool
+
+var rolesHere map[string]func(dir string)
