@@ -24,8 +24,8 @@ type Framer struct {
 	block  []byte
 	base   uint64
 	unread func() uint64 // see Recycle
-	most   int           // of full
-	full   []fullBlock   // to be written anew, oldest first
+	full   blocks        // of many messages
+	large  blocks        // of one
 	begun  bool          // a block, since Trim
 }
 
@@ -35,10 +35,37 @@ type fullBlock struct {
 	end uint64
 }
 
+// blocks are full, and to be written anew, oldest first.
+type blocks struct {
+	all   []fullBlock
+	bytes int
+	most  int // bytes
+}
+
+// keep adds one. Beyond the bound the oldest go: somebody reads them, and nothing will be written there.
+func (k *blocks) keep(buf []byte, end uint64) {
+	k.all = append(k.all, fullBlock{buf[:0], end})
+	k.bytes += cap(buf)
+	for k.bytes > k.most {
+		k.drop()
+	}
+}
+
+func (k *blocks) drop() []byte {
+	buf := k.all[0].buf
+	k.bytes -= cap(buf)
+	k.all = slices.Delete(k.all, 0, 1)
+	return buf
+}
+
+// free reports whether the oldest one holds nothing from a seq on.
+func (k *blocks) free(unread uint64) bool { return len(k.all) > 0 && k.all[0].end <= unread }
+
 // Recycle has blocks written anew of which nothing is read any more, instead of leaving them to the garbage collector: unread
-// tells of a seq below which that is so. Blocks of so many bytes are kept for it at most: what is owed at a time.
+// tells of a seq below which that is so. Blocks of so many bytes are kept for it at most, and as many of messages that have one
+// of their own: what is owed at a time.
 func (f *Framer) Recycle(unread func() uint64, bytes int) {
-	f.unread, f.most = unread, bytes/lastBlock+spareBlocks
+	f.unread, f.full.most, f.large.most = unread, bytes+spareBlocks*lastBlock, bytes
 }
 
 // Prepared is a message that was checked and whose headers are encoded, so that
@@ -89,7 +116,7 @@ func Unframe(r wire.Record) (*Message, error) {
 func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
 	size := p.Size()
 	if size > ownBlock {
-		return seq, p.Append(make([]byte, 0, size+16), 0)
+		return seq, f.alone(p, seq, size+16)
 	}
 	if len(f.block)+size+16 > cap(f.block) || seq-f.base > maxDelta {
 		f.next(seq, size)
@@ -99,17 +126,34 @@ func (f *Framer) Frame(p Prepared, seq uint64) (base uint64, record []byte) {
 	return f.base, f.block[at:]
 }
 
+// alone encodes p, of that size at most, in a block of its own. One that travels in fragments is never written over: the pipe
+// reads on though it is owed no more.
+func (f *Framer) alone(p Prepared, seq uint64, size int) []byte {
+	if f.unread == nil || size > wire.MaxRecord {
+		return p.Append(make([]byte, 0, size), 0)
+	}
+	f.begun = true
+	var buf []byte
+	if f.large.free(f.unread()) {
+		buf = f.large.drop()
+	}
+	if cap(buf) < size || cap(buf)/2 > size {
+		buf = make([]byte, 0, size)
+	}
+	record := p.Append(buf, 0)
+	f.large.keep(record, seq+1)
+	return record
+}
+
 // next begins a block with seq, for a record of that size at least.
 func (f *Framer) next(seq uint64, size int) {
 	if f.unread != nil && cap(f.block) == lastBlock {
-		f.full = append(f.full, fullBlock{f.block[:0], seq})
-		f.full = slices.Delete(f.full, 0, max(len(f.full)-f.most, 0))
+		f.full.keep(f.block, seq)
 	}
 	f.begun = true
 	f.base = seq
-	if len(f.full) > 0 && f.full[0].end <= f.unread() {
-		f.block = f.full[0].buf
-		f.full = slices.Delete(f.full, 0, 1)
+	if f.unread != nil && f.full.free(f.unread()) {
+		f.block = f.full.drop()
 		return
 	}
 	grown := min(max(2*cap(f.block), firstBlock), lastBlock)
@@ -119,13 +163,16 @@ func (f *Framer) next(seq uint64, size int) {
 // Trim lets blocks go that nobody reads, but for some, if none was begun since it was called last. It is to be called now and
 // then.
 func (f *Framer) Trim() {
-	if f.begun || len(f.full) <= spareBlocks {
-		f.begun = false
+	begun := f.begun
+	f.begun = false
+	if begun || len(f.full.all) <= spareBlocks && len(f.large.all) == 0 {
 		return
 	}
-	unread, n := f.unread(), 0
-	for n < len(f.full)-spareBlocks && f.full[n+spareBlocks].end <= unread {
-		n++
+	unread := f.unread()
+	for f.large.free(unread) {
+		f.large.drop()
 	}
-	f.full = slices.Delete(f.full, 0, n)
+	for len(f.full.all) > spareBlocks && f.full.all[spareBlocks].end <= unread {
+		f.full.drop()
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"peermesh/internal/ledger"
+	"peermesh/internal/wire"
 )
 
 // TestWhatIsReadIsNeverWrittenAgain frames messages while others cease to be read, from the first on.
@@ -26,8 +27,8 @@ func TestWhatIsReadIsNeverWrittenAgain(t *testing.T) {
 			case 1, 2:
 				unread = rapid.Uint64Range(unread, uint64(len(all))).Draw(t, "unread")
 			default:
-				size := rapid.SampledFrom([]int{0, 100, 5000, ownBlock}).Draw(t, "size")
-				for range rapid.IntRange(1, 300).Draw(t, "n") {
+				size := rapid.SampledFrom([]int{0, 100, 5000, ownBlock, 2 * ownBlock, wire.MaxRecord}).Draw(t, "size")
+				for range rapid.IntRange(1, max(10, 300-size/100)).Draw(t, "n") {
 					p, err := f.Prepare(&Message{Body: bytes.Repeat([]byte{byte(len(all))}, size)})
 					if err != nil {
 						t.Fatal(err)
@@ -41,8 +42,15 @@ func TestWhatIsReadIsNeverWrittenAgain(t *testing.T) {
 					t.Fatalf("the record of %d was written again, %d and above are read", seq, unread)
 				}
 			}
-			if n := len(f.full); n > most+spareBlocks {
+			if n := len(f.full.all); n > most+spareBlocks {
 				t.Fatalf("%d blocks are kept", n)
+			}
+			kept := 0
+			for _, b := range f.large.all {
+				kept += cap(b.buf)
+			}
+			if kept > most*lastBlock {
+				t.Fatalf("%d bytes of large ones are kept", kept)
 			}
 		}
 	})
@@ -75,12 +83,61 @@ func TestASteadySenderFramesInTheSameMemory(t *testing.T) {
 	}
 	unread = seq
 	f.Trim()
-	if n := len(f.full); n != 10+spareBlocks-1 { // and one is being filled
+	if n := len(f.full.all); n != 10+spareBlocks-1 { // and one is being filled
 		t.Errorf("%d blocks are kept while there is something to send", n)
 	}
 	f.Trim()
-	if n := len(f.full); n != spareBlocks {
+	if n := len(f.full.all); n != spareBlocks {
 		t.Errorf("%d blocks are kept afterwards", n)
+	}
+}
+
+func TestASteadySenderOfLargeMessagesFramesInTheSameMemory(t *testing.T) {
+	var f Framer
+	f.MaxMessage = 1 << 20
+	var prepared []Prepared
+	for _, size := range []int{2 * ownBlock, 3 * ownBlock} {
+		p, err := f.Prepare(&Message{Body: filler(size)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		prepared = append(prepared, p)
+	}
+	unread, seq := uint64(0), uint64(0)
+	f.Recycle(func() uint64 { return unread }, 20*lastBlock)
+	send := func() {
+		for i := range 10 {
+			f.Frame(prepared[i/5], seq)
+			seq++
+		}
+	}
+	send()
+	if n := testing.AllocsPerRun(50, func() { unread = seq; send() }); n > 1 {
+		t.Errorf("%v allocations for ten messages", n)
+	}
+	unread = seq
+	f.Trim()
+	if n := len(f.large.all); n != 10 {
+		t.Errorf("%d blocks are kept while there is something to send", n)
+	}
+	f.Trim()
+	if n := len(f.large.all); n != 0 || f.large.bytes != 0 {
+		t.Errorf("%d blocks of %d bytes are kept afterwards", n, f.large.bytes)
+	}
+}
+
+func TestWhatTravelsInFragmentsIsNotWrittenOver(t *testing.T) {
+	f := Framer{MaxMessage: 1 << 20}
+	f.Recycle(func() uint64 { return 100 }, 1<<30)
+	for seq := range uint64(3) {
+		p, err := f.Prepare(&Message{Body: filler(wire.MaxRecord)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Frame(p, seq)
+	}
+	if n := len(f.large.all); n != 0 {
+		t.Errorf("%d are kept", n)
 	}
 }
 
