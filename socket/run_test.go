@@ -322,6 +322,38 @@ func TestTheFirstAnswerCountsHoweverItIsNoted(t *testing.T) {
 	})
 }
 
+func TestASlabIsOpenFromTheStartWhereAFillIsDue(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		durable, due bool
+		open         bool
+	}{{"due", false, true, true}, {"not due", false, false, false}, {"due, durable", true, true, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				b, s := newInbox(t, wire.Pull), newSource('s', wire.Push)
+				if c.durable {
+					b, s = keeper(t, &shelf{}), durable('s')
+				}
+				f, _ := s.attach(t, b)
+				fullHand(t, b, f)
+				takes(t, b, 34, 63)
+				f.hear()
+				if c.due {
+					b.mu.Lock()
+					for e := range b.pipes {
+						e.pipe.nudge(nudgeDelay)
+					}
+					b.mu.Unlock()
+				}
+				ms := takes(t, b, 64, 70)
+				equal(t, "open", ms[0].slab.acks.Load()&slabOpen != 0, c.open)
+				ack(t, ms...)
+				same(t, "done", told(t, f.hear(), wire.TypeDone, 0), seqsOf(64, 70))
+			})
+		})
+	}
+}
+
 func TestAcksAreToldSoonThoughOneOfTheirSlabIsKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newInbox(t, wire.Pull)
