@@ -10,6 +10,7 @@ import (
 	"peermesh/internal/marks"
 	"peermesh/internal/ranges"
 	"peermesh/internal/slots"
+	"peermesh/internal/ticks"
 	"peermesh/internal/wire"
 )
 
@@ -53,6 +54,7 @@ type InboxConfig struct {
 type Inbox struct {
 	cfg   InboxConfig
 	epoch time.Time // where the clock begins
+	timed bool      // ticks tell when the clock need not be read
 
 	mu       sync.Mutex
 	streams  map[streamKey]*stream
@@ -160,7 +162,7 @@ type nacked struct {
 
 // NewInbox makes the receiving half of a socket.
 func NewInbox(cfg InboxConfig) *Inbox {
-	b := &Inbox{cfg: cfg, streams: map[streamKey]*stream{}, ready: make(chan struct{}, 1), epoch: time.Now(),
+	b := &Inbox{cfg: cfg, streams: map[streamKey]*stream{}, ready: make(chan struct{}, 1), epoch: time.Now(), timed: ticks.Usable(),
 		done: make(chan struct{}), broken: make(chan struct{}), pipes: map[*in]struct{}{}, ended: make(chan struct{}), version: 1, patterns: cfg.Patterns,
 		records: map[streamKey]*record{}, erased: map[string]struct{}{}}
 	if cfg.Replies != nil {
@@ -284,6 +286,7 @@ func (b *Inbox) begin() *Message {
 	}
 	b.reclaim()
 	for b.queue.len() > 0 {
+		at := ticks.Count() // before the clock: the process may stand still between them
 		now, it := b.clock(), b.queue.front()
 		switch st, m := it.stream(), it.m; {
 		case m != nil && m.TTL > 0 && now-m.born >= m.TTL:
@@ -293,7 +296,7 @@ func (b *Inbox) begin() *Message {
 		case st.level != BestEffort && now > st.until:
 			b.stall(b.queue.pop())
 		case m == nil:
-			return b.deal(it.r, now)
+			return b.deal(it.r, now, at)
 		default:
 			b.queue.pop()
 			m.state = msgBegun

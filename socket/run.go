@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"peermesh/internal/ticks"
 	"peermesh/internal/wire"
 )
 
@@ -86,6 +87,8 @@ type slab struct {
 	delivery
 	first uint64
 	until time.Duration // nothing of the hand is taken later, by the inbox's clock: the leases are over, as far as it was known
+	timed bool          // at is known
+	at    uint64        // the ticks when that clock was read last, and it was not so late: no later than it was
 	bytes uint32
 	ends  [cutSize]uint32 // bytes up to the end of each
 	ms    []Message
@@ -129,6 +132,13 @@ func (s *slab) ack(seq uint64) bool {
 	acks := s.acks.Load()
 	return acks&slabOpen != 0 && acks&^slabOpen != s.full()
 }
+
+// freshTicks is how long the clock that was read for the hand is taken for the present one: less than a millisecond,
+// and mostly some 20 us.
+const freshTicks = 1 << 16
+
+// dated reports whether the clock has to be read again: it costs a good part of what there is to do for a small message.
+func (s *slab) dated() bool { return !s.timed || ticks.Count()-s.at > freshTicks }
 
 // collect closes s and makes done marks of what was acked without the lock. It returns how many those are. The inbox's
 // mutex must be held.
@@ -208,7 +218,7 @@ func (m *Message) settle() {
 // take begins the next message of the hand, if there is one. It needs no lock.
 func (b *Inbox) take() *Message {
 	s := b.hand.Load()
-	if s == nil || b.clock() > s.until { // the process may have stood still
+	if s == nil || s.dated() && b.clock() > s.until { // the process may have stood still
 		return nil
 	}
 	if i := int(s.next.Add(1)) - 1; i < len(s.ms) {
@@ -227,8 +237,8 @@ func (b *Inbox) inHand() []Message {
 }
 
 // deal begins the first message of the run at the front of the queue, and puts those behind it into the hand that will
-// be taken at once. b.mu must be held.
-func (b *Inbox) deal(r *run, now time.Duration) *Message {
+// be taken at once. at are the ticks before now. b.mu must be held.
+func (b *Inbox) deal(r *run, now time.Duration, at uint64) *Message {
 	step, _ := r.in.window.steps()
 	n := min(b.pace(now), r.n, max(int(step), 1))
 	if r.in.cur == nil {
@@ -242,7 +252,7 @@ func (b *Inbox) deal(r *run, now time.Duration) *Message {
 		b.began(1, len(m.Body), m.redelivered)
 	} else {
 		s := r.cut(n)
-		s.until = r.in.until
+		s.until, s.timed, s.at = r.in.until, b.timed, at
 		b.began(n, bodyBytes(s.ms), s.redelivered)
 		m = &s.ms[0]
 		s.next.Store(1)

@@ -13,6 +13,7 @@ import (
 
 	"peermesh/internal/identity"
 	"peermesh/internal/ranges"
+	"peermesh/internal/ticks"
 	"peermesh/internal/wire"
 )
 
@@ -264,6 +265,23 @@ func TestNothingInTheHandIsBegunWhenTheLeaseIsOver(t *testing.T) {
 		none(t, b)
 		equal(t, "begun", b.Stats().Begun, 33)
 	})
+}
+
+func TestTheClockOfTheHandIsReadAgainWhenItIsDated(t *testing.T) {
+	dated := func(s *slab) bool {
+		for range 1000 { // the test may stand still, too
+			if s.at = ticks.Count(); !s.dated() {
+				return false
+			}
+		}
+		return true
+	}
+	equal(t, "dated just now", dated(&slab{timed: true}), false)
+	equal(t, "dated where ticks do not count", dated(&slab{}), true)
+	for name, at := range map[string]uint64{"a while ago": ticks.Count() - freshTicks - 1, "by a counter that began anew": ticks.Count() + 1<<40} {
+		equal(t, name, (&slab{timed: true, at: at}).dated(), true)
+	}
+	bubble(t, func(t *testing.T) { equal(t, "ticks count in a bubble", newInbox(t, wire.Pull).timed, false) })
 }
 
 func TestWhoTakesHisTimeFindsNothingInTheHand(t *testing.T) {

@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"internal/probe":    0,
 	"internal/ranges":   0,
 	"internal/slots":    0,
+	"internal/ticks":    0,
 	"internal/topic":    0,
 	"internal/wire":     0,
 	"spool":             0,

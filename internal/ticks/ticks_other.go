@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package ticks
+
+func count() uint64 { return 0 }
+
+const steady = false
