@@ -33,7 +33,8 @@ const (
 
 	firstArena  = 1 << 10         // an idle pipe costs little
 	busyArena   = 4 << 10         // one that is read full grows to this, whether it is lent or not
-	lastArena   = 256 << 10       // a busy one reads large
+	largeArena  = 64 << 10        // one that brings messages grows to this, as there are more of them
+	lastArena   = 256 << 10       // and to this if a read fills half of it and more
 	lingerLimit = 5 * time.Second // for the other end to finish after we did
 
 	// nudgeDelay is how long what can wait for company waits for it: answers while there
@@ -462,6 +463,7 @@ type arena struct {
 	from, end int  // unparsed bytes
 	need      int  // what the frame at from takes as far as known
 	full      bool // the last read took all the room there was
+	large     bool // and that was half of buf at least
 }
 
 // room returns space to read into, at least enough for the frame at hand.
@@ -484,7 +486,7 @@ func (a *arena) renew(need int) {
 		a.from, a.end = 0, copy(a.buf, rest)
 		return
 	}
-	if a.buf != nil {
+	if a.buf != nil && (a.size < largeArena || a.large) {
 		a.size = min(2*a.size, lastArena)
 	}
 	buf := make([]byte, max(a.size, need+len(rest)))
@@ -495,6 +497,7 @@ func (a *arena) renew(need int) {
 func (a *arena) filled(n int) {
 	a.end += n
 	a.full = a.end == len(a.buf)
+	a.large = a.full && n >= len(a.buf)/2
 }
 
 func (a *arena) pending() int { return a.end - a.from }

@@ -394,6 +394,33 @@ func TestAnArenaThatKeepsNothingGrowsWhereItIsReadFull(t *testing.T) {
 	}
 }
 
+func TestAnArenaOfMessagesGrowsLargeWhereReadsFillIt(t *testing.T) {
+	frame := data(1, string(filler(1000)))
+	for what, c := range map[string]struct{ most, want int }{
+		"small reads":                  {1000, largeArena},
+		"large reads, of less than it": {largeArena/2 - 1, largeArena},
+		"as much as there is room for": {lastArena, lastArena},
+	} {
+		a := arena{keeps: true, size: firstArena}
+		var more []byte // of a sender that always has more
+		for range 1000 {
+			room := a.room()
+			n := min(len(room), c.most)
+			for len(more) < n {
+				more = append(more, frame...)
+			}
+			a.filled(copy(room, more[:n]))
+			more = more[n:]
+			for {
+				if _, _, err := a.next(); err != nil {
+					break
+				}
+			}
+		}
+		equal(t, "bytes to read into, of "+what, len(a.buf), c.want)
+	}
+}
+
 func TestReadFrameTakesNothingBehindTheFrame(t *testing.T) {
 	for _, n := range []int{0, 1, 100, 127, 128, 500} {
 		first := wire.AppendText(nil, wire.TypeDetach, string(filler(n)))
