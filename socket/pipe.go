@@ -415,7 +415,7 @@ func (p *pipe) readAll() error {
 				return rerr
 			}
 		}
-		if serr := p.settle(); serr != nil {
+		if serr := p.settle(n == len(room)); serr != nil {
 			return serr
 		}
 		switch {
@@ -431,14 +431,15 @@ func (p *pipe) readAll() error {
 	}
 }
 
-// settle ends what a read began: the reader writes what was left to him.
-func (p *pipe) settle() error {
+// settle ends what a read began: the reader writes what was left to him. more: the read took all the room there was, so that
+// there is probably more to read at once.
+func (p *pipe) settle(more bool) error {
 	if p.rest != nil {
 		several, err := p.rest()
 		if err != nil {
 			return err
 		}
-		if several {
+		if several && !more { // otherwise the next write does, and those who ask need not wait for each other
 			runtime.Gosched() // those who were just answered ask again: one write takes them all
 		}
 	}
