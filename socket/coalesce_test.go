@@ -142,9 +142,10 @@ func TestAHandlersContextIsMadeWhenItIsAskedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		type key struct{}
 		parent, stop := context.WithCancelCause(context.WithValue(t.Context(), key{}, "v"))
-		begin := func() *task { return &task{parent: parent, deadline: time.Now().Add(time.Second)} }
+		box := newInbox(t, wire.Rep)
+		begin := func() *task { return &task{of: &tasks{box: box, parent: parent}, deadline: box.clock() + time.Second} }
 		a := begin()
-		equal(t, "made", a.asked != nil, false)
+		equal(t, "made", a.told.Load() != nil, false)
 		d, _ := a.Deadline()
 		equal(t, "deadline", time.Until(d), time.Second)
 		equal(t, "value", a.Value(key{}), any("v"))

@@ -15,6 +15,8 @@ type crew struct {
 	asleep []*worker // who fell asleep last is woken first
 	called *worker   // was woken, and has not looked yet
 
+	between bool // a worker that has just answered is about to begin the next request: meanwhile it does not rest, see look
+
 	quick    int           // requests in a row whose handlers were
 	begun    time.Duration // when the last one was begun, by the inbox's clock; 0: unknown
 	answered uint64        // requests
@@ -46,7 +48,7 @@ func (w *worker) rouse() {
 
 // join makes a worker whose handlers run in ctx; leave undoes it.
 func (b *Inbox) join(ctx context.Context, slack time.Duration) (w *worker, leave func()) {
-	w = &worker{tasks: tasks{parent: ctx, slack: slack}, wake: make(chan struct{}, 1)}
+	w = &worker{tasks: tasks{box: b, parent: ctx, slack: slack}, wake: make(chan struct{}, 1)}
 	b.mu.Lock()
 	b.crew.size++
 	b.mu.Unlock()

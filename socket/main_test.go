@@ -316,7 +316,7 @@ func recv(t testing.TB, b *Inbox, body string) *Message {
 
 // handleOne has handle do a message that was begun, as Handle does, but for the answer.
 func handleOne(ctx context.Context, b *Inbox, m *Message, timeout time.Duration, handle func(context.Context) error) error {
-	t := &task{parent: ctx}
+	t := (&tasks{box: b, parent: ctx}).next()
 	b.mu.Lock()
 	t.enter(m)
 	b.mu.Unlock()

@@ -3,30 +3,36 @@ package socket
 import (
 	"context"
 	"errors"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"peermesh/internal/wire"
 )
 
 // task is a handler at work, and its context. Few handlers ask when that ends: what it
-// takes to tell them is made when they do.
+// takes to tell them is made when they do. Each message has one, so it is small.
 type task struct {
-	parent context.Context
-	slack  time.Duration // its context ends so much later than the message's TTL; 0: not with that
+	of *tasks // fixed
 
 	// Guarded by the inbox's mutex.
 	m          *Message      // nil: of none now
 	next, prev *task         // of the stream's
 	begun      time.Duration // by the inbox's clock; 0: unknown
 
-	mu       sync.Mutex
-	deadline time.Time
-	over     error // the cause, once it has ended but for deadline and parent
-	asked    context.Context
-	cancel   context.CancelCauseFunc
-	free     context.CancelFunc
+	deadline time.Duration // by the inbox's clock; 0: none. Fixed before the handler runs
+	told     atomic.Pointer[telling]
 }
+
+// telling is what a handler that asks is told with, or that its context has ended unasked. It does not change.
+type telling struct {
+	over   error           // the cause; nil: it has not ended, but for what ctx says
+	ctx    context.Context // nil: nobody has asked
+	cancel context.CancelCauseFunc
+	free   context.CancelFunc
+}
+
+// answeredUnasked is how most handlers' contexts end.
+var answeredUnasked = &telling{over: context.Canceled}
 
 // enter notes that the task handles m from now on. The inbox's mutex must be held.
 func (t *task) enter(m *Message) {
@@ -36,8 +42,8 @@ func (t *task) enter(m *Message) {
 		t.next.prev = t
 	}
 	st.tasks = t
-	if d, ok := m.Deadline(); ok && t.slack > 0 {
-		t.deadline = d.Add(t.slack)
+	if m.TTL > 0 && t.of.slack > 0 {
+		t.deadline = m.born + m.TTL + t.of.slack
 	}
 }
 
@@ -70,41 +76,57 @@ func (st *stream) cancelTasks(cause error, match func(*Message) bool) {
 
 // end ends the context for a cause.
 func (t *task) end(cause error) {
-	t.mu.Lock()
-	if t.over == nil {
-		t.over = cause
+	end := answeredUnasked
+	if cause != context.Canceled {
+		end = &telling{over: cause}
 	}
-	cancel, free := t.cancel, t.free
-	t.mu.Unlock()
-	if cancel != nil {
-		cancel(cause)
-		free()
+	if t.told.CompareAndSwap(nil, end) {
+		return
+	}
+	if a := t.told.Load(); a.over == nil {
+		a.cancel(cause)
+		a.free()
 	}
 }
 
 // ask makes what Done, Err and Value need.
 func (t *task) ask() context.Context {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.asked == nil {
-		ctx, cancel := context.WithCancelCause(t.parent)
-		t.asked, t.cancel, t.free = ctx, cancel, func() {}
-		if !t.deadline.IsZero() {
-			t.asked, t.free = context.WithDeadline(ctx, t.deadline)
+	for {
+		had := t.told.Load()
+		if had != nil && had.ctx != nil {
+			return had.ctx
 		}
-		if t.over != nil {
-			cancel(t.over)
-			t.free()
+		a := t.telling(had)
+		if t.told.CompareAndSwap(had, a) {
+			return a.ctx
 		}
+		a.cancel(context.Canceled) // another one was first
+		a.free()
 	}
-	return t.asked
+}
+
+// telling makes a context, which has ended if had says so.
+func (t *task) telling(had *telling) *telling {
+	ctx, cancel := context.WithCancelCause(t.of.parent)
+	a := &telling{ctx: ctx, cancel: cancel, free: func() {}}
+	if t.deadline > 0 {
+		a.ctx, a.free = context.WithDeadline(ctx, t.of.box.epoch.Add(t.deadline))
+	}
+	if had != nil {
+		a.over = had.over
+		cancel(a.over)
+		a.free()
+	}
+	return a
 }
 
 // Deadline is context.Context's.
 func (t *task) Deadline() (time.Time, bool) {
-	d, ok := t.parent.Deadline()
-	if !t.deadline.IsZero() && (!ok || t.deadline.Before(d)) {
-		return t.deadline, true
+	d, ok := t.of.parent.Deadline()
+	if t.deadline > 0 {
+		if own := t.of.box.epoch.Add(t.deadline); !ok || own.Before(d) {
+			return own, true
+		}
 	}
 	return d, ok
 }
@@ -120,8 +142,9 @@ func (t *task) Value(key any) any { return t.ask().Value(key) }
 
 // tasks makes the tasks of one worker, several at a time: a handler may keep its context, so none is used twice.
 type tasks struct {
+	box    *Inbox
 	parent context.Context
-	slack  time.Duration
+	slack  time.Duration // a context ends so much later than the message's TTL; 0: not with that
 	made   []task
 }
 
@@ -132,7 +155,7 @@ func (ts *tasks) next() *task {
 	}
 	t := &ts.made[0]
 	ts.made = ts.made[1:]
-	t.parent, t.slack = ts.parent, ts.slack
+	t.of = ts
 	return t
 }
 
@@ -140,7 +163,7 @@ func (ts *tasks) next() *task {
 // may call it. What handle returns nil for is acked, what it returns an error for is nacked. Its context ends when the
 // sender revokes the message, the timeout (0: none) passes, or ctx ends.
 func (b *Inbox) Handle(ctx context.Context, timeout time.Duration, handle func(context.Context, *Message) error) error {
-	ts := tasks{parent: ctx}
+	ts := tasks{box: b, parent: ctx}
 	t := ts.next()
 	m, err := b.recv(ctx, t)
 	for err == nil {
@@ -167,7 +190,7 @@ func (b *Inbox) handledBy(m *Message, done *task, failed error, then *task) (nex
 	b.mu.Lock()
 	done.leave()
 	turn, told, _ := b.acked(one[:]) // likewise
-	if then.parent.Err() == nil {
+	if then.of.parent.Err() == nil {
 		next = b.begin()
 	}
 	if next != nil {
@@ -216,8 +239,10 @@ func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(
 		done := t
 		t = w.next()
 		if b.Start(m) == nil {
-			outcome, body := wire.Failed, []byte("its deadline has passed")
-			if d, ok := m.Deadline(); !ok || b.cfg.Replies == nil || time.Now().Before(d) { // it may have passed in Start
+			outcome, body := wire.Failed, []byte(nil)
+			if b.late(m) {
+				body = []byte("its deadline has passed")
+			} else {
 				outcome, body = execute(done, m)
 			}
 			done.end(context.Canceled)
@@ -235,15 +260,27 @@ func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(
 	return err
 }
 
+// late reports whether a request's deadline passed in Start.
+func (b *Inbox) late(m *Message) bool {
+	if b.cfg.Replies == nil {
+		return false // which took no time
+	}
+	d, ok := m.Deadline()
+	return ok && !time.Now().Before(d)
+}
+
 // answer is Reply for what a task has done, and begins the next request for another one, if
 // there is any.
 func (b *Inbox) answer(m *Message, done *task, outcome Outcome, body []byte, then *task) (next *Message) {
 	b.mu.Lock()
 	done.leave()
+	b.crew.between = true
 	turn, ok, _ := b.reply(m, outcome, body) // the error is await's too
-	if then.parent.Err() == nil {
+	if then.of.parent.Err() == nil {
 		next = b.begin()
 	}
+	b.crew.between = false
+	b.look()
 	b.crew.note(done.begun, next)
 	if next != nil {
 		then.enter(next)

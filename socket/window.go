@@ -83,7 +83,7 @@ func (b *Inbox) worked() time.Duration {
 // look notes whether there is work, after a change of waiting, the crew or begun. b.mu must be held.
 func (b *Inbox) look() {
 	switch rests := (b.waiting > 0 || len(b.crew.asleep) > 0) && b.begun == 0; {
-	case rests == b.resting:
+	case rests == b.resting || b.crew.between:
 	case rests:
 		b.resting, b.restAt = true, b.clock()
 	default:

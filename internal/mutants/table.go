@@ -202,7 +202,7 @@ var gathering = []mutant{
 	{"a handler that ends is lost with its neighbours", "once", "socket/task.go",
 		"		t.prev.next = t.next\n", "		t.prev.next = nil\n", "socket", "TestWhoIsRevokedIsFoundAmongAllHandlers"},
 	{"a request that expired while it was noted is executed", "once-durable", "socket/task.go",
-		"!ok || b.cfg.Replies == nil || time.Now().Before(d) {", "true || !ok || time.Now().Before(d) {", "patterns", "TestARequestWhoseDeadlinePassesWhileItIsWrittenDownIsNotExecuted"},
+		"return ok && !time.Now().Before(d)", "return false && ok && !time.Now().Before(d)", "patterns", "TestARequestWhoseDeadlinePassesWhileItIsWrittenDownIsNotExecuted"},
 	{"one link's window takes the whole budget", "bad input", "node/windows.go",
 		"	if !ok || bytes > w.left/2 {", "	if !ok || bytes > w.left {", "node", "TestWindowsGrowAgainstOneBudget"},
 	{"what a window has grown is not given back", "bad input", "node/windows.go",
