@@ -41,8 +41,9 @@ type in struct {
 
 	replyCredit uint64
 	replySent   uint64
-	replies     []requestID
-	replyOffset int
+	replies     []requestID // to be sent, from replyAt on
+	replyAt     int
+	replyOffset int // of the first one's body
 
 	flow  flow
 	proof uint64 // while pausing: the RENEW whose answer proves that PAUSE was read
@@ -101,7 +102,18 @@ func (e *in) giveBack(edition, seq uint64, reason wire.NackReason) {
 	e.returned[reason].add(edition, seq, seq)
 }
 
-func (e *in) queueReply(id requestID) { e.replies = append(e.replies, id) }
+func (e *in) queueReply(id requestID) {
+	if len(e.replies) == cap(e.replies) && e.replyAt > len(e.replies)/2 {
+		e.replies, e.replyAt = append(e.replies[:0], e.replies[e.replyAt:]...), 0
+	}
+	e.replies = append(e.replies, id)
+}
+
+// owesReplies reports whether there are replies to be sent.
+func (e *in) owesReplies() bool { return e.replyAt < len(e.replies) }
+
+// nextReply goes on to the reply after the first one.
+func (e *in) nextReply() { e.replyAt, e.replyOffset = e.replyAt+1, 0 }
 
 // fill says what there is to say: answers first, then room, then reply bodies.
 func (e *in) fill(dst []byte) ([]byte, bool) {
@@ -148,11 +160,11 @@ func (e *in) fill(dst []byte) ([]byte, bool) {
 		dst = wire.AppendEmpty(dst, wire.TypeUnsubscribe)
 	}
 	dst = e.fillReplies(dst)
-	if len(e.replies) > 0 && e.replySent < e.replyCredit {
+	if e.owesReplies() && e.replySent < e.replyCredit {
 		e.pipe.kick() // there is more than fits one write
 	}
 	if e.leaving || e.detached {
-		if len(e.replies) > 0 && !e.detached {
+		if e.owesReplies() && !e.detached {
 			return dst, false // wait for the requester's credit
 		}
 		if e.leaving && !e.detached {
@@ -286,11 +298,12 @@ func (e *in) replying() Turn {
 
 // fillReplies sends reply bodies as far as the requester has room, in parts.
 func (e *in) fillReplies(dst []byte) []byte {
-	for len(e.replies) > 0 && e.replySent < e.replyCredit && len(dst) < e.pipe.piece {
-		id := e.replies[0]
+	began := e.replyAt
+	for e.owesReplies() && e.replySent < e.replyCredit && len(dst) < e.pipe.piece {
+		id := e.replies[e.replyAt]
 		r, ok := e.st.replies.Get(id)
 		if !ok { // confirmed meanwhile
-			e.replies, e.replyOffset = e.replies[1:], 0
+			e.nextReply()
 			continue
 		}
 		part := r.body[e.replyOffset:min(len(r.body), e.replyOffset+wire.MaxFragment)]
@@ -298,7 +311,13 @@ func (e *in) fillReplies(dst []byte) []byte {
 			Total: uint64(len(r.body)), Offset: uint64(e.replyOffset), Part: part})
 		e.replySent += uint64(len(part))
 		if e.replyOffset += len(part); e.replyOffset == len(r.body) {
-			e.replies, e.replyOffset = e.replies[1:], 0
+			e.nextReply()
+		}
+	}
+	if !e.owesReplies() {
+		n := e.replyAt - began
+		if e.replies, e.replyAt = e.replies[:0], 0; e.pipe.spares(n, cap(e.replies)) {
+			e.replies = nil
 		}
 	}
 	return dst

@@ -108,7 +108,7 @@ func (o *out) fill(dst []byte) ([]byte, bool) {
 	dst = appendSends(dst, o.sends)
 	o.box.copying.Add(-1)
 	clear(o.sends) // they keep nothing alive
-	if o.pipe.calm > calmAfter {
+	if o.pipe.spares(len(o.sends), cap(o.sends)) {
 		o.sends = nil
 	}
 	return dst, fin

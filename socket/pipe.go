@@ -153,6 +153,13 @@ func (p *pipe) nudged() bool { return p.hasty.Load() }
 // calmAfter is how many small writes in a row it takes to give a large buffer back.
 const calmAfter = 64
 
+// spares reports whether room for what is written is to be given back of which n took part in this fill: writes have been
+// small for long, and this one needs next to nothing of it. p.writing must be held.
+func (p *pipe) spares(n, room int) bool {
+	const enough = 16
+	return p.calm > calmAfter && (n == 0 || room > enough*n)
+}
+
 // quietFor is how long nothing must have been written for flush to write by itself: in
 // a crowd the writer sends many messages at a time, which is cheaper.
 const quietFor = 20 * time.Microsecond
