@@ -120,6 +120,7 @@ func NewReq(env Env, name string, opts ...Option) (*Req, error) {
 	cfg.ReplyCredit = replyWindow
 	cfg.OnSettled, cfg.OnReply, cfg.Gather = r.settledOne, r.replied, r.acceptStaged
 	r.box = socket.NewOutbox(cfg, &r.mu, r.next)
+	r.framer.Recycle(r.box.Unread, r.set.queueBytes)
 	r.release = r.box.Ledger().Lowest
 	r.tick = r.box.Tick
 	r.startClock()
