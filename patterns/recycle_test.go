@@ -2,9 +2,11 @@ package patterns
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,5 +74,45 @@ func TestABodyIsWhatWasSentHoweverOftenItIsDelivered(t *testing.T) {
 			}
 			err = s.Flush(within(t, time.Second))
 		}
+	})
+}
+
+// TestARequestIsWhatWasAskedHoweverOftenItIsDelivered is the same for requests, some of which are given back, and some slow.
+func TestARequestIsWhatWasAskedHoweverOftenItIsDelivered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const callers, each = 200, 100
+		q, rs, _ := service(t, 2, []Option{Queue(1<<20, 1<<20)}, nil)
+		body := func(i uint64) []byte {
+			return bytes.Repeat(binary.BigEndian.AppendUint64(nil, i), 4+int(i%40))
+		}
+		for _, r := range rs {
+			serving(t, r, func(_ context.Context, m *socket.Message) ([]byte, error) {
+				switch p := rand.IntN(1000); {
+				case p < 50:
+					_ = m.Release()
+				case p < 60:
+					time.Sleep(time.Duration(p) * time.Millisecond)
+				}
+				if i := binary.BigEndian.Uint64(m.Body); !bytes.Equal(m.Body, body(i)) {
+					t.Errorf("request %d has another's body", i)
+				}
+				return m.Body, nil
+			})
+		}
+		var asking sync.WaitGroup
+		for c := range uint64(callers) {
+			asking.Go(func() {
+				for n := range uint64(each) {
+					asked := body(c*each + n)
+					switch got, err := q.Request(t.Context(), asked); {
+					case err != nil:
+						t.Errorf("request %d: %v", c*each+n, err)
+					case !bytes.Equal(got, asked):
+						t.Errorf("request %d got another's answer", c*each+n)
+					}
+				}
+			})
+		}
+		asking.Wait()
 	})
 }

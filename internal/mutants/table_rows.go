@@ -48,6 +48,8 @@ var inRows = []mutant{
 		"cap(p.data)-n < size || &p.data[:n+1][n] != &record[0] {", "cap(p.data)-n < size {", "internal/ledger", "TestOnlyRecordsThatFollowEachOtherAreHandedOverTogether"},
 	{"a block is written anew while it is owed", "cause 12", "socket/framer.go",
 		"return len(k.all) > 0 && k.all[0].end <= unread }", "return len(k.all) > 0 }", "patterns", "TestABodyIsWhatWasSentHoweverOftenItIsDelivered"},
+	{"a block of requests is written anew while they are owed", "cause 12", "patterns/req.go",
+		"	r.framer.Recycle(r.box.Unread, ", "	r.framer.Recycle(func() uint64 { return r.next }, ", "patterns", "TestARequestIsWhatWasAskedHoweverOftenItIsDelivered"},
 	{"a block is written anew while a pipe copies of it", "cause 12", "socket/outbox.go",
 		"	if b.copying.Load() == 0 {\n", "	{\n", "socket", "TestWhatAPipeCopiesIsNotUnread"},
 	{"blocks are kept for ever", "bad input", "socket/framer.go",
