@@ -205,7 +205,7 @@ func problemOfBounds(l *Ledger) string {
 		{"retries", l.retry.len(), slack}, {"delays and back-offs", l.delayed.len(), slack}, {"due", l.due.len(), slack}, {"TTLs", l.expiry.len(), slack},
 		{"lanes", len(l.lanes), owed}, {"settled entries", l.settled, max(keepRing, 3*owed) + 1},
 		{"staged marks", l.stage.open - len(l.stage.marks) + l.stage.head, 0},
-		{"slots", l.ring.slots(), max(keepRing, 2*(l.ring.n+2*ringPage))}, {"idle rows", len(l.ring.idle), max(keepPages, len(l.ring.pages)/4+1)}, {"ranges of late answers", l.late.Len(), maxLate},
+		{"slots", l.ring.slots(), max(keepRing, 2*(l.ring.n+2*ringPage), l.ring.most*ringPage)}, {"idle rows", len(l.ring.idle), max(keepPages, len(l.ring.pages)/4+1)}, {"ranges of late answers", l.late.Len(), maxLate},
 	} {
 		if b.got > b.most {
 			return fmt.Sprintf("%d %s with %d messages owed, want at most %d", b.got, b.what, owed, b.most)

@@ -100,7 +100,7 @@ func (l *Ledger) clone(cons map[*Consumer]*Consumer) *Ledger {
 	for i, c := range l.consumers {
 		c.cloneTo(n.consumers[i], cons)
 	}
-	n.ring = ring{head: l.ring.head, n: l.ring.n}
+	n.ring = ring{head: l.ring.head, n: l.ring.n, most: l.ring.most}
 	for _, p := range l.ring.pages {
 		n.ring.pages = append(n.ring.pages, p.clone(cons))
 	}
@@ -177,7 +177,7 @@ func TestCloneAndKeyKnowEveryField(t *testing.T) {
 		{Ledger{}, "mode earlier epoch now ring fresh unsure mark volatile ahead next retry delayed expiry oldest lanes spare parked waiting early absent due away aside late consumers up revoked told stage turn favoured left shared counts dropped settled onSettl"},
 		{Consumer{}, "Who hash number attached nonce self store renewed over stale paused creditMsgs creditBytes sentMsgs sentBytes leased alone out behind parked confirms staged revoke holes"},
 		{entry{}, "seq base record accepted expires key holder suspects attempt deliveries lost state taken begun unknown overdue early absent"},
-		{stage{}, "marks head open dropped"}, {stagedMark{}, "c edition seqs reason n"}, {lane{}, "head waiting"}, {fifo{}, "s head"}, {spans{}, "s head"}, {ring{}, "pages head n spare idle"}, {page{}, "list row"},
+		{stage{}, "marks head open dropped"}, {stagedMark{}, "c edition seqs reason n"}, {lane{}, "head waiting"}, {fifo{}, "s head"}, {spans{}, "s head"}, {ring{}, "pages head n most spare idle"}, {page{}, "list row"},
 		{row{}, "first n leased taken done settled holder self pieces used ends"}, {piece{}, "from at base accepted data"}, {process{}, "who nonce nack"},
 		{confirms{}, "current older ranges answers out parts"}, {holes{}, "start limit waiting told proof news"}, {ranges.Set{}, "buf lo hi count"},
 		{marks.Stream{}, "incarnation nonce number known editions last index duplicates"},

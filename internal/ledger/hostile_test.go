@@ -226,6 +226,7 @@ func TestMemoryIsGivenBackAfterABurst(t *testing.T) {
 	r.l.Dispatch(func(*Consumer) {})
 	r.l.DropAll(ReasonShutdown)
 	r.check()
+	r.l.Tick(r.now)
 	if size := r.l.ring.slots(); size > keepRing {
 		t.Errorf("%d slots for nothing", size)
 	}

@@ -733,6 +733,7 @@ func (l *Ledger) Tick(now time.Time) time.Time {
 			l.endLeases(c, true)
 		}
 	}
+	l.ring.calm()
 	return l.Due()
 }
 

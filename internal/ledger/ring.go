@@ -15,11 +15,12 @@ const (
 // pin memory for all that passed it.
 //
 // It is made of pages, which come and go one by one: a queue that breathes moves no entry
-// and, while it keeps four fifths of what it had, allocates none.
+// and, while it keeps four fifths of what it had, allocates none; between two calls of calm it may breathe out wholly.
 type ring struct {
 	pages []page // those in use
 	head  int    // of the first page: where the entries begin
 	n     int
+	most  int                // pages in use at a time since calm
 	spare []*[ringPage]entry // zero
 	idle  []*row             // empty
 }
@@ -100,6 +101,7 @@ func (r *ring) look(seq uint64) (e entry, ok bool) {
 func (r *ring) push() *entry {
 	if r.head+r.n == len(r.pages)*ringPage {
 		r.pages = append(r.pages, page{list: r.list()})
+		r.most = max(r.most, len(r.pages))
 	}
 	r.n++
 	return r.at(r.n - 1)
@@ -157,10 +159,17 @@ func (r *ring) rest(u *row) {
 	r.shrink()
 }
 
-// shrink lets go of spare pages and idle rows: a quarter as many of each are kept for later as there are pages in use.
+// shrink lets go of spare pages and idle rows: a quarter as many of each are kept for later as there are pages in use, and of
+// the pages as many as were in use with them since calm.
 func (r *ring) shrink() {
 	most := max(keepPages-len(r.pages), len(r.pages)/4)
-	r.spare, r.idle = keep(r.spare, most), keep(r.idle, most)
+	r.spare, r.idle = keep(r.spare, max(most, r.most-len(r.pages))), keep(r.idle, most)
+}
+
+// calm lets go of what is not in use now. It is to be called now and then.
+func (r *ring) calm() {
+	r.most = len(r.pages)
+	r.shrink()
 }
 
 func keep[T any](spare []*T, most int) []*T {
@@ -245,7 +254,7 @@ func (r *ring) find(seq uint64) *entry {
 
 // compact drops settled entries wherever they stand, and ends all rows.
 func (r *ring) compact() {
-	kept := ring{spare: r.spare, idle: r.idle}
+	kept := ring{spare: r.spare, idle: r.idle, most: r.most}
 	for i := range r.n {
 		if !r.stateAt(i).settled() {
 			*kept.push() = r.view(i)
