@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -250,4 +251,73 @@ func TestListenersAtTheBoundLoseTheOldestAndCount(t *testing.T) {
 	if len(h.take(slow)) != 0 {
 		t.Error("who left is told")
 	}
+}
+
+func TestFewOfTheDialsAreNewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{turns: make(chan struct{}, dialTurns)}
+		turn := func() (over func(), waited time.Duration) {
+			began := time.Now()
+			over, err := n.turn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return over, time.Since(began)
+		}
+		overs := make([]func(), dialTurns)
+		for i := range overs {
+			var waited time.Duration
+			if overs[i], waited = turn(); waited != 0 {
+				t.Errorf("number %d of %d waited %v", i, dialTurns, waited)
+			}
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if _, err := n.turn(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("in a context that had ended: %v", err)
+		}
+		overs[0]()
+		over, waited := turn()
+		if waited != 0 {
+			t.Errorf("one more waited %v when one was over", waited)
+		}
+		if _, waited := turn(); waited != dialTurn {
+			t.Errorf("one more waited %v, want %v", waited, dialTurn)
+		}
+		for _, f := range append(overs[1:], over) { // nobody waits for these any more
+			f()
+		}
+		time.Sleep(dialTurn + 1)
+		if len(n.turns) != 0 {
+			t.Errorf("%d places are taken when all is over", len(n.turns))
+		}
+	})
+}
+
+func TestNoDialWaitsLongForThoseOfManyDeadAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{turns: make(chan struct{}, dialTurns)}
+		began := time.Now()
+		var waits sync.WaitGroup
+		var mu sync.Mutex
+		var longest time.Duration
+		for range 10 * dialTurns * int(dialPatience/dialTurn) {
+			waits.Go(func() { // none of these is ever over
+				if _, err := n.turn(t.Context()); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				longest = max(longest, time.Since(began))
+			})
+		}
+		waits.Wait()
+		if longest != dialPatience {
+			t.Errorf("the last waited %v, want %v", longest, dialPatience)
+		}
+		time.Sleep(dialTurn + 1)
+		if len(n.turns) != 0 {
+			t.Errorf("%d places are taken", len(n.turns))
+		}
+	})
 }

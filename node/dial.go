@@ -34,8 +34,16 @@ const (
 	// are dialled at a time: a peer that lies makes this node send little.
 	maxRumours   = 1024
 	hearsayDials = 64
-	maxTargets   = 4096
-	maxVerdicts  = 8192
+	// maxTargets bounds the nodes that are kept linked.
+	maxTargets = 4096
+	// dialTurns bounds the handshakes that were begun here within dialTurn and are not over: what many at a time leave behind
+	// lies between what stays of them, and the first of so many is over late. One that takes longer waits for the
+	// network, and keeps nobody. Nobody waits longer than dialPatience, however many addresses are dead.
+	dialTurns    = 4
+	dialTurn     = 10 * time.Millisecond
+	dialPatience = 200 * time.Millisecond
+	// maxVerdicts bounds the addresses of which the last verdict is kept.
+	maxVerdicts = 8192
 	// maxHearsay and maxPlaces bound the addresses of one node, hearsay and all.
 	maxHearsay = 8
 	maxPlaces  = 64
@@ -561,6 +569,11 @@ func (n *Node) dialPlace(ctx context.Context, t *target, p place, after time.Dur
 			return nil, ctx.Err()
 		}
 	}
+	over, err := n.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer over()
 	want := n.idOf(t)
 	if t.byAddr {
 		want = ID{} // whoever listens there now
@@ -571,6 +584,26 @@ func (n *Node) dialPlace(ctx context.Context, t *target, p place, after time.Dur
 		n.tell(p.addr, who, refusal(err))
 	}
 	return l, err
+}
+
+// turn waits until few of the handshakes that this node began are new, or long enough. over must be called once this one is over.
+func (n *Node) turn(ctx context.Context) (over func(), err error) {
+	patience := time.NewTimer(dialPatience)
+	defer patience.Stop()
+	select {
+	case n.turns <- struct{}{}:
+	case <-patience.C:
+		return func() {}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	next := func() { <-n.turns }
+	late := time.AfterFunc(dialTurn, next)
+	return func() {
+		if late.Stop() {
+			next()
+		}
+	}, nil
 }
 
 // judged notes what came of dialling p, where who was.
