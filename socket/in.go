@@ -76,6 +76,7 @@ func newIn(b *Inbox, st *stream, id marks.Pipe, a wire.Attach, forgotten bool) *
 	e := &in{box: b, st: st, id: id, attach: a, forgotten: forgotten, replyCredit: a.ReplyCredit,
 		wants: map[uint64]*claim{}, granted: map[uint64]*claim{}}
 	e.pipe = newPipe(nil, e, true)
+	e.pipe.ticks = true // for RENEW
 	if b.paused {
 		e.ask()
 	}

@@ -133,10 +133,16 @@ func (f *far) hear() []frame {
 	return h
 }
 
-// later is hear for what is in no hurry: it goes along with something else, or when
+// later is hear for what is in no hurry at a receiver: it goes along with something else, or when
 // the pipe looks by itself.
 func (f *far) later() []frame {
 	time.Sleep(RenewEvery)
+	return f.hear()
+}
+
+// renews is hear for what is in no hurry at a sender: it goes along with the answer to a RENEW.
+func (f *far) renews() []frame {
+	f.say(number(wire.TypeRenew, 1))
 	return f.hear()
 }
 

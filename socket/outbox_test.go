@@ -43,7 +43,7 @@ func TestMessagesAreSentOnceAttachedWithinCreditAndInOrder(t *testing.T) {
 		f.say(wire.AppendAttached(nil, at))
 		same(t, "sent", bodies(t, f.hear()), "[1.1 a 2.1 b]")
 		f.say(done(o.local.Edition, 1))
-		fs := f.later()
+		fs := f.renews()
 		same(t, "confirmed", told(t, fs, wire.TypeConfirm, 0), []uint64{1})
 		same(t, "sent", bodies(t, fs), []string(nil))
 		f.say(wire.AppendCredit(nil, wire.Credit{Messages: 3, Bytes: 1 << 20}))

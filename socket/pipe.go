@@ -36,6 +36,7 @@ const (
 	largeArena  = 64 << 10        // one that brings messages grows to this, as there are more of them
 	lastArena   = 256 << 10       // and to this if a read fills half of it and more
 	lingerLimit = 5 * time.Second // for the other end to finish after we did
+	restAfter   = RenewEvery / 2  // without a word a writer does not stay
 
 	// nudgeDelay is how long what can wait for company waits for it: answers while there
 	// is more to handle, and confirmations.
@@ -67,7 +68,12 @@ type end interface {
 // pipe moves an end's frames over a byte stream: one goroutine writes, one reads.
 // The reader never waits for the user, for whatever it takes in was promised room.
 // While the writer has nothing to do, whoever brings something may write it himself:
-// flush.
+// flush. A pipe at rest has no writer: whoever calls it starts one.
+//
+//	the writer is   until
+//	away            somebody calls, or the reader is done        -> present
+//	present         nothing was written for restAfter            -> away
+//	present         the last was said, or there is no saying it  -> gone
 type pipe struct {
 	conn   Conn
 	end    end
@@ -78,7 +84,8 @@ type pipe struct {
 	delay  atomic.Int64  // of that nudge
 	wrote  atomic.Int64  // when, by the package's clock
 	busy   *atomic.Int64 // when this one, or others of its socket that share its load, wrote
-	parked atomic.Bool   // the writer waits to be called
+	parked atomic.Bool   // the writer waits to be called, or is away
+	away   atomic.Bool   // there is none, and who calls it starts one
 
 	reading atomic.Int64                     // since when the reader has frames at hand, by the package's clock; 0: it has none
 	charged atomic.Bool                      // something was left to the reader
@@ -87,6 +94,12 @@ type pipe struct {
 	due func() // what is done when something was left to the reader, before he writes; nil: nothing
 
 	company time.Duration // see OutboxConfig.Linger; fixed before the pipe runs
+	ticks   bool          // the end is asked each RenewEvery, called or not; fixed before the pipe runs
+
+	ctx   context.Context // of the run
+	read  chan struct{}   // closed when the reader is done
+	said  chan struct{}   // closed when the writer is gone
+	parts sync.WaitGroup  // writers, and who asks the end for a tick
 
 	writing sync.Mutex // held by who asks the end and writes
 	last    int        // bytes of the last write
@@ -100,10 +113,13 @@ type pipe struct {
 	mu    sync.Mutex
 	cause error
 	stop  context.CancelFunc
+	tick  *time.Timer // nil: the pipe does not run, or does not tick
+	limit *time.Timer // for the other end to finish; nil: the writer is not gone
 }
 
 func newPipe(c Conn, e end, keeps bool) *pipe {
-	p := &pipe{conn: c, end: e, keeps: keeps, piece: writeSize, wake: make(chan struct{}, 1), soon: make(chan struct{}, 1)}
+	p := &pipe{conn: c, end: e, keeps: keeps, piece: writeSize, wake: make(chan struct{}, 1), soon: make(chan struct{}, 1),
+		read: make(chan struct{}), said: make(chan struct{})}
 	p.busy = &p.wrote
 	return p
 }
@@ -115,11 +131,20 @@ func (p *pipe) kick() {
 	}
 }
 
-// call wakes the writer.
+// call wakes the writer, or starts it.
 func (p *pipe) call() {
 	select {
 	case p.wake <- struct{}{}:
 	default: // a wake-up is pending, and it will see everything there is
+	}
+	p.attend()
+}
+
+// attend starts the writer if there is none. It comes after a word for the writer, who looks for one when he is away already:
+// one of the two sees the other.
+func (p *pipe) attend() {
+	if p.away.Load() && p.away.CompareAndSwap(true, false) {
+		p.parts.Go(p.writeAll)
 	}
 }
 
@@ -145,6 +170,7 @@ func (p *pipe) nudge(d time.Duration) {
 	case p.soon <- struct{}{}:
 	default: // cannot be: fill takes it before the flag
 	}
+	p.attend()
 }
 
 // nudged reports whether a fill is due soon.
@@ -227,13 +253,13 @@ func (p *pipe) abort(cause error) {
 	}
 }
 
-// run blocks until the pipe has ended and both goroutines are gone. It returns nil
+// run reads, and blocks until the pipe has ended and the writer is gone. It returns nil
 // when both ends finished in good order.
 func (p *pipe) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	p.mu.Lock()
-	p.stop = stop
+	p.ctx, p.stop = ctx, stop
 	early := p.cause
 	p.mu.Unlock()
 	if early != nil {
@@ -244,82 +270,158 @@ func (p *pipe) run(ctx context.Context) error {
 		p.abort(context.Cause(ctx))
 		p.conn.Close()
 	})
+	p.begin()
+	if err := p.readAll(); err != nil {
+		p.abort(err)
+	}
+	close(p.read)
+	p.attend()
+	<-p.said
+	release()
+	p.conn.Close()
+	return p.over()
+}
+
+// begin says the first word. That takes no writer, whose stack would lie between those that stay, for good.
+func (p *pipe) begin() {
 	p.writing.Lock()
 	p.direct, _ = p.conn.(tryWriter)
 	p.writing.Unlock()
-	var wg sync.WaitGroup
-	read := make(chan struct{})
-	wg.Go(func() {
-		defer close(read)
-		if err := p.readAll(); err != nil {
-			p.abort(err)
+	if p.ticks {
+		p.mu.Lock()
+		p.tick = time.AfterFunc(RenewEvery, p.ticked)
+		p.mu.Unlock()
+	}
+	p.wrote.Store(int64(time.Since(epoch))) // nothing yet: from here on it counts how long nothing was
+	p.parked.Store(true)
+	p.away.Store(true)
+	p.say()
+}
+
+// over ends the timers of a pipe whose reader and writer are gone, and returns why it has ended. It blocks until a tick under
+// way is over.
+func (p *pipe) over() error {
+	p.mu.Lock()
+	if p.tick != nil {
+		p.tick.Stop()
+		p.tick = nil
+	}
+	p.limit.Stop()
+	cause := p.cause
+	p.mu.Unlock()
+	p.parts.Wait()
+	return cause
+}
+
+// ticked asks the end again, and has that done anew in time.
+func (p *pipe) ticked() {
+	p.mu.Lock()
+	if p.tick == nil { // it fired when it was stopped
+		p.mu.Unlock()
+		return
+	}
+	p.tick.Reset(RenewEvery)
+	p.parts.Add(1)
+	p.mu.Unlock()
+	defer p.parts.Done()
+	p.say()
+}
+
+// writer is the goroutine that writes, while there is one.
+type writer struct {
+	*pipe
+	late *time.Timer     // for nudges
+	rest *time.Ticker    // asks whether it still has to be there
+	read <-chan struct{} // nil: it is known that the reader is done
+}
+
+// writeAll is what a writer does until he is away or gone.
+func (p *pipe) writeAll() {
+	w := writer{pipe: p, late: time.NewTimer(time.Hour), rest: time.NewTicker(restAfter), read: p.read}
+	defer w.late.Stop()
+	defer w.rest.Stop()
+	for {
+		resting, over, err := w.await()
+		if !over {
+			over, err = p.write()
 		}
-	})
-	if err := p.writeAll(ctx, read); err != nil {
+		if resting && !over && err == nil { // what he was nudged for is said by now
+			if p.leaves() {
+				return
+			}
+			over, err = p.write()
+		}
+		if over || err != nil {
+			p.gone(err)
+			return
+		}
+	}
+}
+
+// await blocks until the writer is called. resting: he is not, and nothing was written for a while. over: nothing needs to be
+// said any more.
+func (w *writer) await() (resting, over bool, err error) {
+	w.parked.Store(true)
+	defer w.parked.Store(false)
+	for {
+		select {
+		case <-w.wake: // natural batching: what came up during the write goes out together
+			d := w.tarry()
+			if d <= 0 {
+				return false, false, nil
+			}
+			w.late.Reset(d)
+		case <-w.soon:
+			w.late.Reset(time.Duration(w.delay.Load()))
+		case <-w.late.C:
+			return false, false, nil
+		case <-w.rest.C:
+			if time.Since(epoch)-time.Duration(w.wrote.Load()) >= restAfter {
+				return true, false, nil
+			}
+		case <-w.read:
+			w.read = nil
+			w.mu.Lock()
+			failed := w.cause != nil
+			w.mu.Unlock()
+			return false, failed || !w.end.finished(), nil
+		case <-w.ctx.Done():
+			return false, true, context.Cause(w.ctx)
+		}
+	}
+}
+
+// leaves reports whether the writer is away from now on, or another one is there already. Otherwise there is something to do.
+func (p *pipe) leaves() bool {
+	p.parked.Store(true)
+	p.away.Store(true)
+	select {
+	case <-p.wake:
+	case <-p.soon:
+	case <-p.read:
+	default:
+		return true
+	}
+	if !p.away.CompareAndSwap(true, false) {
+		p.call() // the other one may have been started for the word that was just taken
+		return true
+	}
+	p.parked.Store(false)
+	return false
+}
+
+// gone notes that all is said, and bounds the time that the other end has to finish after us.
+func (p *pipe) gone(err error) {
+	if err != nil {
 		p.abort(err)
 	}
 	p.writing.Lock()
 	p.direct = nil
 	p.writing.Unlock()
-	p.linger(ctx, read)
-	release()
-	p.conn.Close()
-	wg.Wait()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cause
-}
-
-// linger gives the other end time to finish after we did.
-func (p *pipe) linger(ctx context.Context, read <-chan struct{}) {
-	t := time.NewTimer(lingerLimit)
-	defer t.Stop()
-	select {
-	case <-read:
-	case <-ctx.Done():
-	case <-t.C:
-		p.abort(errors.New("the other end did not finish in time"))
-	}
-}
-
-func (p *pipe) writeAll(ctx context.Context, read <-chan struct{}) error {
-	tick := time.NewTicker(RenewEvery)
-	defer tick.Stop()
-	late := time.NewTimer(time.Hour) // for nudges
-	defer late.Stop()
-	defer p.parked.Store(false)
-	for {
-		if fin, err := p.write(); fin || err != nil {
-			return err
-		}
-		for waiting := true; waiting; {
-			waiting = false
-			p.parked.Store(true)
-			select {
-			case <-p.wake: // natural batching: what came up during the write goes out together
-				if d := p.tarry(); d > 0 {
-					late.Reset(d)
-					waiting = true
-				}
-			case <-p.soon:
-				late.Reset(time.Duration(p.delay.Load()))
-				waiting = true
-			case <-late.C:
-			case <-tick.C:
-			case <-read:
-				read = nil
-				p.mu.Lock()
-				failed := p.cause != nil
-				p.mu.Unlock()
-				if failed || !p.end.finished() {
-					return nil
-				}
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			p.parked.Store(false)
-		}
-	}
+	p.limit = time.AfterFunc(lingerLimit, func() { p.abort(errors.New("the other end did not finish in time")) })
+	p.mu.Unlock()
+	close(p.said)
 }
 
 // write sends what there is to say, which may block. fin: it was the last.

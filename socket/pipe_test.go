@@ -190,16 +190,18 @@ func TestAnIdlePipeAsksItsEndAgainEachRenewInterval(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, _ := Duplex()
 		asked := &counting{}
-		p := newPipe(a, asked, false)
+		p := newPipe(&direct{duplex: a.(*duplex)}, asked, false)
+		p.ticks = true
 		ended := runPipe(t.Context(), p)
 		time.Sleep(10*RenewEvery + 1)
-		p.abort(net.ErrClosed)
-		<-ended
+		synctest.Wait()
 		asked.mu.Lock()
-		defer asked.mu.Unlock()
 		if len(asked.at) != 11 {
 			t.Errorf("asked %d times in ten intervals: %v", len(asked.at), asked.at)
 		}
+		asked.mu.Unlock()
+		p.abort(net.ErrClosed)
+		<-ended
 	})
 }
 
@@ -699,4 +701,210 @@ func TestWhatLingersWaitsForCompanySoonAfterASmallWrite(t *testing.T) {
 		p.abort(net.ErrClosed)
 		<-ended
 	})
+}
+
+// restingPipe is a directPipe whose writer is away.
+func restingPipe(t *testing.T) (p *pipe, e *talker, d *direct, far Conn, ended <-chan error) {
+	p, e, d, far, ended = directPipe(t)
+	time.Sleep(RenewEvery)
+	synctest.Wait()
+	if !p.away.Load() {
+		t.Fatal("nothing was said for as long as between two ticks, and there is a writer")
+	}
+	return p, e, d, far, ended
+}
+
+func TestWhoeverCallsAPipeAtRestStartsItsWriter(t *testing.T) {
+	for name, c := range map[string]struct {
+		call func(p *pipe)
+		wait time.Duration
+	}{
+		"kick":                      {(*pipe).kick, 0},
+		"nudge":                     {func(p *pipe) { p.nudge(nudgeDelay) }, nudgeDelay},
+		"a flush that cannot write": {(*pipe).flush, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p, e, d, far, ended := restingPipe(t)
+				d.refuse = true
+				for range 3 {
+					began := time.Now()
+					e.add(number(wire.TypeRenew, 1))
+					c.call(p)
+					hears(t, far, 1)
+					equal(t, "it waited", time.Since(began), c.wait)
+					time.Sleep(2 * RenewEvery) // at rest again
+					synctest.Wait()
+					if !p.away.Load() {
+						t.Fatal("the writer stays")
+					}
+				}
+				p.abort(net.ErrClosed)
+				if err := <-ended; !errors.Is(err, net.ErrClosed) {
+					t.Errorf("ended with %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestTheWriterOfABusyPipeStays(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, e, d, far, ended := directPipe(t)
+		d.refuse = true
+		go io.Copy(io.Discard, far)
+		for range 3 * RenewEvery / (restAfter / 2) {
+			e.say(p, number(wire.TypeRenew, 1))
+			time.Sleep(restAfter / 2)
+			synctest.Wait()
+			if p.away.Load() {
+				t.Fatal("it is away")
+			}
+		}
+		p.abort(net.ErrClosed)
+		<-ended
+	})
+}
+
+func TestAPipeAtRestEndsInGoodOrder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, _, _, far, ended := restingPipe(t)
+		far.Write(wire.AppendText(nil, wire.TypeLeave, ""))
+		far.CloseWrite()
+		rest, err := io.ReadAll(far)
+		if want := wire.AppendText(nil, wire.TypeLeave, "bye"); err != nil || !bytes.Equal(rest, want) {
+			t.Errorf("it said %x, %v, want %x", rest, err, want)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
+func TestNothingIsForgottenInTheMomentInWhichTheWriterLeaves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, e, d, far, ended := restingPipe(t)
+		d.refuse = true
+		for i := uint64(1); i <= 3000; i++ {
+			began := time.Now()
+			e.add(number(wire.TypeRenew, i))
+			if i%3 == 0 {
+				p.nudge(nudgeDelay)
+			} else {
+				p.kick()
+			}
+			hears(t, far, i)
+			if d := time.Since(began); d > nudgeDelay {
+				t.Fatalf("number %d waited %v", i, d)
+			}
+			time.Sleep(restAfter) // it wakes up when the writer asks himself whether he must stay
+		}
+		p.abort(net.ErrClosed)
+		<-ended
+	})
+}
+
+// putsOff is a talker that when it is asked says the next time what it is given, and tells its pipe so.
+type putsOff struct {
+	talker
+	next []byte
+	call func()
+}
+
+func (e *putsOff) fill(dst []byte) ([]byte, bool) {
+	e.mu.Lock()
+	next := e.next
+	e.next = nil
+	e.mu.Unlock()
+	if next == nil {
+		return e.talker.fill(dst)
+	}
+	e.add(next)
+	e.call()
+	return dst, false
+}
+
+func TestAWriterLooksForWhatWasSaidToHimWhileHeLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		call func(p *pipe)
+		wait time.Duration
+	}{
+		"kick":  {(*pipe).kick, 0},
+		"nudge": {func(p *pipe) { p.nudge(nudgeDelay) }, nudgeDelay},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				a, far := Duplex()
+				e := &putsOff{}
+				p := newPipe(a, e, false)
+				e.call = func() { c.call(p) }
+				ended := runPipe(t.Context(), p)
+				time.Sleep(RenewEvery) // at rest
+				p.kick()
+				synctest.Wait()
+				began := time.Now()
+				e.mu.Lock()
+				e.next = number(wire.TypeRenew, 1) // the next one who asks is the writer, before he leaves
+				e.mu.Unlock()
+				hears(t, far, 1)
+				if waited := time.Since(began); waited < restAfter || waited > restAfter+c.wait {
+					t.Errorf("it waited %v, %v after the writer wanted to leave", waited, waited-restAfter)
+				}
+				p.abort(net.ErrClosed)
+				<-ended
+			})
+		})
+	}
+}
+
+func TestAWriterThatLeavesTakesWhatWaitsForCompanyAlong(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, e, d, far, ended := restingPipe(t)
+		d.refuse = true
+		e.say(p, number(wire.TypeRenew, 1))
+		hears(t, far, 1)
+		time.Sleep(restAfter - nudgeDelay/2)
+		e.add(number(wire.TypeRenew, 2))
+		p.nudge(nudgeDelay) // it would be due when he is away
+		time.Sleep(nudgeDelay)
+		synctest.Wait()
+		if !p.away.Load() {
+			t.Error("the writer is there")
+		}
+		began := time.Now()
+		hears(t, far, 2)
+		equal(t, "it came later", time.Since(began), 0)
+		p.abort(net.ErrClosed)
+		<-ended
+	})
+}
+
+func TestAPipeAtRestEndsWhenItIsAborted(t *testing.T) {
+	for name, end := range map[string]func(p *pipe, stop func(), far Conn){
+		"aborted":             func(p *pipe, _ func(), _ Conn) { p.abort(net.ErrClosed) },
+		"its context ended":   func(_ *pipe, stop func(), _ Conn) { stop() },
+		"the other end broke": func(_ *pipe, _ func(), far Conn) { far.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				a, far := Duplex()
+				p := newPipe(&direct{duplex: a.(*duplex)}, &talker{}, false)
+				p.ticks = true
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				ended := runPipe(ctx, p)
+				time.Sleep(3 * RenewEvery)
+				synctest.Wait()
+				if !p.away.Load() {
+					t.Fatal("the writer is there")
+				}
+				began := time.Now()
+				end(p, stop, far)
+				if err := <-ended; err == nil {
+					t.Error("it ended in good order")
+				}
+				equal(t, "it took", time.Since(began), 0)
+			})
+		})
+	}
 }
