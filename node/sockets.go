@@ -244,8 +244,16 @@ func (n *Node) keepLocal(s sender, o wire.Offer) {
 			denied = n.meetLocal(ctx, s, o)
 			leave()
 		}
-		if denied == nil || !n.has(s) {
+		if !n.has(s) {
 			return
+		}
+		if denied == nil {
+			select {
+			case <-news: // it may have cut the serving half first, whose end says nothing of it: it is asked
+				continue
+			default:
+				return
+			}
 		}
 		n.log.Warn("local pipe denied", "kind", s.Kind(), "name", s.Name(), "reason", denied.Reason)
 		n.hub.emit(PeerEvent{State: Refused, ID: n.ID(), Name: n.cfg.Name, Addr: n.Addr().String(), Code: denied.Code, Reason: clean(denied.Reason)})
