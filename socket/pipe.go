@@ -289,7 +289,7 @@ func (p *pipe) begin() {
 	p.writing.Unlock()
 	if p.ticks {
 		p.mu.Lock()
-		p.tick = time.AfterFunc(RenewEvery, p.ticked)
+		p.tick = time.AfterFunc(Aligned(RenewEvery), p.ticked)
 		p.mu.Unlock()
 	}
 	p.wrote.Store(int64(time.Since(epoch))) // nothing yet: from here on it counts how long nothing was
@@ -320,7 +320,7 @@ func (p *pipe) ticked() {
 		p.mu.Unlock()
 		return
 	}
-	p.tick.Reset(RenewEvery)
+	p.tick.Reset(Aligned(RenewEvery))
 	p.parts.Add(1)
 	p.mu.Unlock()
 	defer p.parts.Done()
