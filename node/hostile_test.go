@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,6 +156,57 @@ func TestPeerWhoseNodeNoLongerAnswersIsCut(t *testing.T) {
 		}
 		if e := s.last(r.id); e.State != node.Down || !strings.Contains(e.Reason, "heartbeat") {
 			t.Errorf("event %+v", e)
+		}
+	})
+}
+
+func TestPeerThatAsksAndNeverAnswersIsCut(t *testing.T) {
+	attack(t, func(t *testing.T, s *scene) {
+		r := s.rogue("r", anyhow).link("r")
+		var asking sync.WaitGroup
+		asking.Go(func() { // the answers of the node, and the heartbeats that go along with them, are not read
+			for n := uint64(0); r.conn.Context().Err() == nil; n++ {
+				time.Sleep(time.Second)
+				r.say(wire.AppendHeartbeat(nil, wire.Heartbeat{Number: n}))
+			}
+		})
+		defer asking.Wait()
+		began := time.Now()
+		if code, text := r.ended(); code != codeProtocol || !strings.Contains(text, "no heartbeat answered") || strings.Contains(text, "protocol") {
+			t.Errorf("closed with %d %q", code, text)
+		}
+		if took := time.Since(began); took < 20*time.Second || took > 40*time.Second {
+			t.Errorf("cut after %v, want some 30 s", took)
+		}
+	})
+}
+
+func TestAHeartbeatGoesAlongWithTheAnswerToThePeers(t *testing.T) {
+	attack(t, func(t *testing.T, s *scene) {
+		r := s.rogue("r", anyhow).link("r")
+		for n := range uint64(10) {
+			time.Sleep(2 * time.Second)
+			began := time.Now()
+			r.say(wire.AppendHeartbeat(nil, wire.Heartbeat{Number: n}))
+			for answered, asked := false, false; !asked; {
+				typ, payload := r.hear()
+				h, err := wire.ParseHeartbeat(payload)
+				switch {
+				case typ != wire.TypeHeartbeat:
+				case err != nil:
+					t.Fatal(err)
+				case h.Echo:
+					answered = true
+				case !answered:
+					t.Fatal("the node asked before it was asked")
+				default:
+					asked = true
+					r.say(wire.AppendHeartbeat(nil, wire.Heartbeat{Number: h.Number, Echo: true}))
+				}
+			}
+			if took := time.Since(began); took > 100*time.Millisecond {
+				t.Errorf("the node asked %v after it was asked", took)
+			}
 		}
 	})
 }

@@ -8,7 +8,7 @@ var table = slices.Concat(
 	gateways,
 	attachedAtReceiver, inSlabs, attachedAtSender, leasing, answering,
 	storing, keepingAtReceiver, keepingAtSender, spilling, viewing, requesting, identifying,
-	inRows, timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering,
+	inRows, timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering, resting,
 )
 
 // The memory of a receiver, and what it tells of it.
