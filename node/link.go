@@ -65,12 +65,13 @@ type link struct {
 	parts sync.WaitGroup // goroutines that read and write control frames, see join
 
 	mu      sync.Mutex
-	out     []byte      // control frames to write
-	writing bool        // somebody writes them
-	beats   *time.Timer // of heartbeats; nil: the link has not started
-	over    bool        // parts has an end
+	out     []byte // control frames to write
+	writing bool   // somebody writes them
+	started bool   // what waits is written
+	over    bool   // parts has an end
 	offers  map[uint64]*offered
 	names   map[wire.Offer]bool // of offers, without their numbers
+	beatAt  int64               // of beats, guarded by it
 	beat    uint64
 	beaten  time.Time        // when the last one was sent that was due
 	pings   map[uint64]*ping // heartbeats not answered yet
@@ -149,6 +150,7 @@ func (l *link) start() {
 		l.send(wire.AppendOffer(nil, offerOf(number, r)))
 	}
 	l.mu.Lock()
+	l.started = true
 	l.wind()
 	l.mu.Unlock()
 	l.send(nil) // what waits is written from now on
@@ -180,7 +182,7 @@ func (l *link) join() bool {
 func (l *link) awaitParts() {
 	l.mu.Lock()
 	l.over = true
-	l.beats.Stop()
+	l.n.beats.forget(l)
 	l.mu.Unlock()
 	l.parts.Wait()
 }
@@ -254,7 +256,7 @@ func (l *link) send(frame []byte) {
 	}
 	l.out = append(l.out, frame...)
 	switch {
-	case l.beats == nil || l.writing || len(l.out) == 0:
+	case !l.started || l.writing || len(l.out) == 0:
 	case len(l.out) <= tryMost && l.ctl.TryWriteAll(l.out) == nil:
 		l.out = nil
 	case l.join():
@@ -309,12 +311,8 @@ func (l *link) wind() {
 	if !l.dialed {
 		every += beatGrace
 	}
-	switch {
-	case l.over:
-	case l.beats == nil:
-		l.beats = time.AfterFunc(socket.Aligned(every), l.tick)
-	default:
-		l.beats.Reset(socket.Aligned(every))
+	if !l.over {
+		l.n.beats.wind(l, every)
 	}
 }
 

@@ -92,6 +92,7 @@ type Node struct {
 	refused   bucket        // refusals of dials from outside that are told
 	hearsay   chan struct{} // a place for each dial by hearsay
 	turns     chan struct{} // a place for each dial that is new
+	beats     *beats
 
 	mu        sync.Mutex
 	closing   bool // takes no new links and sockets
@@ -116,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		past: map[ID]past{}, senders: map[socketKey]sender{}, receivers: map[uint64]receiver{}, names: map[socketKey]bool{},
 		targets: map[string]*target{}, verdicts: map[verdictKey]Candidate{}, problems: map[string]Problem{},
 		free: bucket{burst: freeDials, perSecond: freeDials}, dials: bucket{burst: maxDials, perSecond: dialsPerSecond},
-		refused: bucket{burst: toldRefusals, perSecond: refusalsPerSecond}, hearsay: make(chan struct{}, hearsayDials), turns: make(chan struct{}, dialTurns),
+		refused: bucket{burst: toldRefusals, perSecond: refusalsPerSecond}, hearsay: make(chan struct{}, hearsayDials), turns: make(chan struct{}, dialTurns), beats: newBeats(),
 		answering: make(chan struct{}, maxAnswering), windows: newWindows(windowBudget)}
 	n.log = slog.New(keepLog(n.cfg.Logger.Handler(), &n.memory.logs))
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
@@ -406,6 +407,7 @@ func (n *Node) end() error {
 		errs = append(errs, n.door.ln.Close())
 	}
 	n.wg.Wait()
+	n.beats.end()
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
 	}

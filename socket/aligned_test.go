@@ -9,10 +9,10 @@ import (
 func TestWhatIsAlignedEndsTogetherAndHardlyEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ends time.Time
-		for _, at := range []time.Duration{0, 1, grid / 2, grid - 1} {
-			time.Sleep(at - time.Duration(time.Now().UnixNano())%grid)
+		for _, at := range []time.Duration{0, 1, Grid / 2, Grid - 1} {
+			time.Sleep(at - time.Duration(time.Now().UnixNano())%Grid)
 			d := Aligned(RenewEvery)
-			if d > RenewEvery || d <= RenewEvery-grid {
+			if d > RenewEvery || d <= RenewEvery-Grid {
 				t.Errorf("%v after a point of the grid %v became %v", at, RenewEvery, d)
 			}
 			switch end := time.Now().Add(d); {
