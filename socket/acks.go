@@ -68,6 +68,7 @@ func (a *Acks) Lock() error {
 
 // ackable is why m cannot be acked in a transaction, nil if it can. b.mu must be held.
 func (b *Inbox) ackable(m *Message) error {
+	m.in.collect() // it may be acked
 	ok, err := b.answerable(m)
 	switch {
 	case err != nil:
@@ -133,7 +134,8 @@ func (b *Inbox) kept(ms []*Message, err error) (told []*Message) {
 			if st.kept.bound = st.kept.bound[1:]; len(st.kept.bound) == 0 { // m is the oldest
 				st.kept.bound = nil
 			}
-			st.done(m)
+			st.kept.size -= len(m.Body)
+			st.done(m.edition, m.seq, m.seq)
 			told = append(told, m)
 		}
 	}
@@ -141,15 +143,4 @@ func (b *Inbox) kept(ms []*Message, err error) (told []*Message) {
 		b.settled.Fire()
 	}
 	return told
-}
-
-// done makes m, which is on disk as such now, a done mark, and tells the sender. The inbox's
-// mutex must be held.
-func (st *stream) done(m *Message) {
-	st.kept.size -= len(m.Body)
-	st.memory.Done(m.edition, m.seq)
-	if st.cur != nil {
-		st.cur.markDone(m.edition, m.seq, m.seq)
-		st.cur.pipe.kick()
-	}
 }

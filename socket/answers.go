@@ -50,17 +50,20 @@ func (b *Inbox) acked(ms []*Message) (turn Turn, told []*Message, first error) {
 			}
 			collected = s.collect()
 		}
-		final, err := b.handled(m)
+		answered, err := b.handled(m)
 		if err != nil && first == nil {
 			first = err
 		}
-		if !final && collected == 0 {
+		if !answered && collected == 0 {
 			continue
 		}
 		if s := m.slab; s != nil {
 			s.open()
 		}
-		if final && b.cfg.OnDone != nil {
+		if m.in.durable() {
+			continue // the sender is told once the journal has it
+		}
+		if answered && b.cfg.OnDone != nil {
 			told = append(told, m)
 		}
 		if c := m.in.cur; c != last {
@@ -76,9 +79,8 @@ func (b *Inbox) acked(ms []*Message) (turn Turn, told []*Message, first error) {
 	return turn, told, first
 }
 
-// handled answers m "done", and reports whether that is final: at level durable it is once the journal has it. b.mu must be
-// held.
-func (b *Inbox) handled(m *Message) (final bool, err error) {
+// handled answers m "done", if it was not answered. At level durable that is final once the journal has it. b.mu must be held.
+func (b *Inbox) handled(m *Message) (answered bool, err error) {
 	ok, err := b.answerable(m)
 	if !ok {
 		return false, err
@@ -91,7 +93,7 @@ func (b *Inbox) handled(m *Message) (final bool, err error) {
 	b.finish(m)
 	if st.durable() {
 		b.keep(m)
-		return false, nil
+		return true, nil
 	}
 	if st.level != BestEffort {
 		st.memory.Done(m.edition, m.seq)

@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"iter"
+
 	"peermesh/internal/ranges"
 	"peermesh/internal/wire"
 )
@@ -31,6 +33,19 @@ func (s *editionSets) add(edition, from, to uint64) {
 
 func (s *editionSets) empty() bool {
 	return len(s.sets) == 0 || len(s.sets) == 1 && s.sets[0].seqs.Count() == 0
+}
+
+// all yields what is in s, by edition.
+func (s *editionSets) all() iter.Seq2[uint64, ranges.Range] {
+	return func(yield func(uint64, ranges.Range) bool) {
+		for i := range s.sets {
+			for _, r := range s.sets[i].seqs.Ranges() {
+				if !yield(s.sets[i].edition, r) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // take calls f for each edition and empties s. What f gets is valid during the call.

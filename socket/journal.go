@@ -26,11 +26,31 @@ type Journal interface {
 //	Ack            the journal is free          it is on disk
 //	---> acked ----------------------> saving -----------------> done mark, DONE
 type keeping struct {
-	acked  []*Message
-	saving []*Message
+	acked  ackedSet
+	saving ackedSet
 	bound  []*Message // acked in transactions that are not known to be on disk, in their order
-	size   int        // bytes of the bodies of all of these, see maxUnsaved
-	dirty  bool       // the note on disk is not what it should be
+	size   int        // bytes of all of these, see maxUnsaved
+	dirty  bool       // in the inbox's list of those that may have something to save
+	due    bool       // the note on disk is not what it should be
+}
+
+// ackedSet is messages acked and not known to be on disk.
+type ackedSet struct {
+	seqs  editionSets
+	n     int
+	bytes int
+	told  []*Message // of an inbox whose user asked for them
+}
+
+func (a *ackedSet) add(edition, from, to uint64, bytes int) {
+	a.seqs.add(edition, from, to)
+	a.n += int(to - from + 1)
+	a.bytes += bytes
+}
+
+func (a *ackedSet) clear() {
+	a.seqs.clear()
+	a.n, a.bytes, a.told = 0, 0, nil
 }
 
 // maxUnsaved and maxUnsavedBytes bound what of a stream is handled and waits for a disk that
@@ -42,7 +62,7 @@ const (
 
 // crowded reports whether as much waits for the disk as may.
 func (k *keeping) crowded() bool {
-	return len(k.acked)+len(k.saving)+len(k.bound) >= maxUnsaved || k.size >= maxUnsavedBytes
+	return k.acked.n+k.saving.n+len(k.bound) >= maxUnsaved || k.size >= maxUnsavedBytes
 }
 
 // durable reports whether done marks of st are kept on disk.
@@ -106,10 +126,11 @@ func (st *stream) note() (b []byte) {
 			of(d.Edition).Add(r.From, r.To)
 		}
 	}
-	for _, ms := range [][]*Message{st.kept.saving, st.kept.bound} {
-		for _, m := range ms {
-			of(m.edition).Add(m.seq, m.seq)
-		}
+	for edition, r := range st.kept.saving.seqs.all() {
+		of(edition).Add(r.From, r.To)
+	}
+	for _, m := range st.kept.bound {
+		of(m.edition).Add(m.seq, m.seq)
 	}
 	for edition, s := range marks {
 		b = wire.AppendRanges(b, wire.TypeDone, wire.EditionRanges{Edition: edition, Ranges: s.Ranges()})
@@ -120,19 +141,35 @@ func (st *stream) note() (b []byte) {
 // keep notes that m was handled; it is done when that is on disk. b.mu must be held.
 func (b *Inbox) keep(m *Message) {
 	st := m.in
-	st.kept.acked = append(st.kept.acked, m)
-	st.kept.size += len(m.Body)
-	b.unsaved++
-	b.mark(st)
+	st.keepRun(m.edition, m.seq, m.seq, len(m.Body))
+	if b.cfg.OnDone != nil {
+		st.kept.acked.told = append(st.kept.acked.told, m)
+	}
+	b.list(st)
+	b.save()
+}
+
+// keepRun is keep for the messages from..to, of so many bytes, of a stream that is saved soon. The inbox's mutex must be
+// held.
+func (st *stream) keepRun(edition, from, to uint64, bytes int) {
+	st.kept.acked.add(edition, from, to, bytes)
+	st.kept.size += bytes
+	st.box.unsaved += int(to - from + 1)
 }
 
 // mark makes the note of st be written. b.mu must be held.
 func (b *Inbox) mark(st *stream) {
+	st.kept.due = true
+	b.list(st)
+	b.save()
+}
+
+// list has the next save look for what st has to keep. b.mu must be held.
+func (b *Inbox) list(st *stream) {
 	if !st.kept.dirty {
 		st.kept.dirty = true
 		b.dirty = append(b.dirty, st)
 	}
-	b.save()
 }
 
 // save writes the notes of all streams that need it, unless that is under way: what is
@@ -141,16 +178,24 @@ func (b *Inbox) save() {
 	if b.saving || len(b.dirty) == 0 || b.failed != nil {
 		return
 	}
-	b.saving = true
 	streams := b.dirty
 	b.dirty = nil
 	values := make(map[string][]byte, len(streams))
 	for _, st := range streams {
 		k := &st.kept
+		st.collect()
 		k.dirty = false
-		k.saving, k.acked = k.acked, k.saving[:0]
+		if k.acked.n == 0 && !k.due {
+			continue
+		}
+		k.due = false
+		k.saving, k.acked = k.acked, k.saving
 		values[st.noteKey()] = st.note()
 	}
+	if len(values) == 0 {
+		return
+	}
+	b.saving = true
 	b.cfg.Journal.Save(values, func(err error) { b.saved(streams, err) })
 }
 
@@ -168,7 +213,7 @@ func (b *Inbox) saved(streams []*stream, err error) {
 	for _, st := range streams {
 		told = append(told, st.saved()...)
 	}
-	if b.unsaved -= len(told); b.unsaved == 0 {
+	if b.unsaved == 0 {
 		b.settled.Fire()
 	}
 	b.save()
@@ -180,16 +225,27 @@ func (b *Inbox) saved(streams []*stream, err error) {
 	}
 }
 
-// saved turns what was saving into done marks. The inbox's mutex must be held.
-func (st *stream) saved() []*Message {
+// saved turns what was saving into done marks, and returns those whose user is to be told. The inbox's mutex must be held.
+func (st *stream) saved() (told []*Message) {
 	k := &st.kept
-	for _, m := range k.saving {
-		st.done(m)
+	for edition, r := range k.saving.seqs.all() {
+		st.done(edition, r.From, r.To)
 	}
-	told := append([]*Message(nil), k.saving...)
-	clear(k.saving)
-	k.saving = k.saving[:0]
+	st.box.unsaved -= k.saving.n
+	k.size -= k.saving.bytes
+	told = k.saving.told
+	k.saving.clear()
 	return told
+}
+
+// done makes done marks of the messages from..to, which are on disk as such now, and tells the sender. The inbox's mutex
+// must be held.
+func (st *stream) done(edition, from, to uint64) {
+	st.memory.DoneRun(edition, from, to)
+	if st.cur != nil {
+		st.cur.markDone(edition, from, to)
+		st.cur.pipe.kick()
+	}
 }
 
 // fail ends the inbox's work: what is handled can no longer be kept. b.mu must be held.
@@ -197,6 +253,9 @@ func (b *Inbox) fail(err error) {
 	if b.failed == nil {
 		b.failed = fmt.Errorf("%w: %w", ErrStorage, err)
 		b.reclaim()
+		for _, st := range b.streams {
+			st.collect() // and no ack is taken without the lock any more
+		}
 		close(b.broken)
 		b.dismiss()
 	}

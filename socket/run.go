@@ -166,20 +166,28 @@ func (s *slab) done(at, k int) {
 	s.settled |= (1<<k - 1) << at
 	st.box.stats.Done += uint64(k)
 	st.box.finished(st, from, to, int(bytes))
+	if st.durable() {
+		st.keepRun(s.edition, from, to, int(bytes))
+		return
+	}
 	st.memory.DoneRun(s.edition, from, to)
 	if st.cur != nil {
 		st.cur.markDone(s.edition, from, to)
 	}
 }
 
-// open lets s take acks without the lock, if they are final, there is somebody to collect them and the sender can wait for
-// those. The caller makes sure that the pipe fills soon. The inbox's mutex must be held.
+// open lets s take acks without the lock, if there is somebody to collect them and the sender can wait for those: at level
+// durable who saves next, if a save is under way. For others the caller makes sure that the pipe fills soon. The inbox's mutex
+// must be held.
 func (s *slab) open() {
 	st := s.in
 	step, stepBytes := st.window.steps()
-	if st.cur == nil || st.level == BestEffort || st.durable() || st.box.cfg.OnDone != nil ||
+	if st.cur == nil || st.level == BestEffort || st.box.cfg.OnDone != nil ||
 		step < uint64(len(s.ms)) || stepBytes < uint64(s.bytes) || s.settled == s.full() {
 		return
+	}
+	if st.durable() {
+		st.box.list(st) // a save is under way: that of the ack
 	}
 	s.acks.Or(slabOpen)
 	if !s.listed {
@@ -256,7 +264,7 @@ func (b *Inbox) deal(r *run, now time.Duration, at uint64) *Message {
 		b.began(n, bodyBytes(s.ms), s.redelivered)
 		m = &s.ms[0]
 		s.next.Store(1)
-		if c := r.in.cur; c.pipe.nudged() { // under the lock: that fill is yet to come
+		if st := r.in; !st.durable() && st.cur.pipe.nudged() { // under the lock: that fill is yet to come
 			s.open()
 		}
 		b.hand.Store(s)

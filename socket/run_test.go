@@ -153,6 +153,9 @@ func TestAcksOfARowAtLevelDurableWaitForTheDisk(t *testing.T) {
 		f.hear()
 		disk.hold()
 		ack(t, ms...)
+		b.mu.Lock()
+		b.kickAll()
+		b.mu.Unlock()
 		same(t, "done before it is on disk", told(t, f.hear(), wire.TypeDone, 0), []uint64(nil))
 		disk.release(nil)
 		same(t, "done when it is", told(t, f.hear(), wire.TypeDone, 0), seqsOf(34, 63))
@@ -172,6 +175,68 @@ func TestWhatIsInTheHandIsNotBegunWhenTheDiskHasFailed(t *testing.T) {
 		if m, err := b.Recv(wait(t)); !errors.Is(err, ErrStorage) {
 			t.Errorf("Recv: %+v, %v, want %v", m, err, ErrStorage)
 		}
+	})
+}
+
+// besideSave has the first of a row saved, and what follows in its slab acked while the disk does not answer.
+func besideSave(t testing.TB, b *Inbox, f *far, disk *shelf) []*Message {
+	t.Helper()
+	fullHand(t, b, f)
+	ms := takes(t, b, 34, 63)
+	disk.hold()
+	ack(t, ms[:20]...)
+	if ms[20].slab.acks.Load()&slabOpen == 0 {
+		t.Error("an ack beside a save needs the lock")
+	}
+	return ms
+}
+
+func TestAcksWithoutTheLockAtLevelDurableAreSavedNext(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		disk := &shelf{notes: map[string][]byte{}}
+		b, s := keeper(t, disk), durable('s')
+		f, _ := s.attach(t, b)
+		ms := besideSave(t, b, f, disk)
+		f.hear()
+		disk.release(nil)
+		same(t, "done", told(t, f.hear(), wire.TypeDone, 0), seqsOf(34, 53))
+		equal(t, "open, and nothing is saved", ms[20].slab.acks.Load()&slabOpen, 0)
+		f.cut()
+		_, a := s.attach(t, keeper(t, &shelf{notes: disk.all()}))
+		same(t, "done in the next life", fmt.Sprint(a.Done), fmt.Sprintf("[{%d [{34 53}]}]", s.Edition))
+	})
+}
+
+func TestAnAckWithoutTheLockIsRefusedWhenTheDiskHasFailed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		disk := &shelf{notes: map[string][]byte{}}
+		b := keeper(t, disk)
+		f, _ := durable('s').attach(t, b)
+		ms := besideSave(t, b, f, disk)
+		f.hear()
+		disk.release(errors.New("no space left"))
+		if err := ms[20].Ack(); !errors.Is(err, ErrStorage) {
+			t.Errorf("Ack: %v, want %v", err, ErrStorage)
+		}
+		same(t, "done", told(t, f.hear(), wire.TypeDone, 0), []uint64(nil))
+	})
+}
+
+func TestATransactionKnowsOfAcksWithoutTheLock(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		disk := &shelf{notes: map[string][]byte{}}
+		b := keeper(t, disk)
+		f, _ := durable('s').attach(t, b)
+		ms := besideSave(t, b, f, disk)
+		var a Acks
+		if err := a.Add(ms[19], b.cfg.Local.Store); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Lock(); !errors.Is(err, ErrAnswered) {
+			t.Errorf("Lock: %v, want %v", err, ErrAnswered)
+			a.Unlock()
+		}
+		disk.release(nil)
 	})
 }
 
