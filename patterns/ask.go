@@ -124,7 +124,7 @@ func (a *arrivals) has(seq uint64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range a.groups {
-		if items := a.groups[i].items; len(items) > 0 && seq <= items[len(items)-1].seq {
+		if items := a.groups[i].items; len(items) > 0 && seq <= items[len(items)-1].last() {
 			return true // all from the first on are, and what lies below is on disk
 		}
 	}

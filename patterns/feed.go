@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sort"
 	"sync/atomic"
 	"time"
 
@@ -171,7 +172,7 @@ func (f *feed) take(b spool.Block, err error, end uint64, more func(*ledger.Item
 		if err != nil && !errors.Is(err, wire.ErrChecksum) {
 			break
 		}
-		raw := data[: len(data)-len(rest) : len(data)-len(rest)]
+		raw := data[:len(data)-len(rest)] // the next one stands behind it
 		data = rest
 		seq := b.Base + r.Delta
 		if err != nil || seq < f.next || f.earlier.Contains(seq) {
@@ -216,18 +217,29 @@ func (f *feed) passOver(from, to uint64) {
 	}
 }
 
-// get takes a message that came to the disk just now, was accepted at about that time and is the next one.
+// get takes a message that came to the disk just now, was accepted at about that time and is the next one; or of a row as much
+// as there is room for.
 func (f *feed) get(m *fresh, at, now time.Time) {
 	switch {
 	case m.seq < f.next:
 	case f.wants != nil && !f.wants(m.seq, m.topic()):
 		f.passOver(m.seq, m.seq)
-	case m.key != "" || m.rare != nil:
+	case !m.plain():
 		f.give(m.item(at), now)
 	default:
-		f.goesOn(m.seq, len(m.record))
-		f.box.Ledger().AppendPlain(m.seq, m.base, m.record, at)
+		ends := m.ends[:f.fits(m.ends)]
+		f.given += uint64(len(ends))
+		f.next = m.seq + uint64(len(ends))
+		f.box.Ledger().AppendRun(m.seq, m.base, m.record, ends, at)
 	}
+}
+
+// fits is how many messages whose records end there the ledger takes until it is full, which it is not.
+func (f *feed) fits(ends []uint32) int {
+	messages, bytes := f.inMemory()
+	room := uint64(f.tail.owner.set.queueBytes) - bytes
+	n := sort.Search(min(len(ends), f.most-messages), func(i int) bool { return uint64(ends[i]) >= room })
+	return min(n+1, len(ends), f.most-messages)
 }
 
 // give hands a message to the ledger.

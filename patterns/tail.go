@@ -44,12 +44,30 @@ type tail struct {
 	flushed func(change func() *spool.Change) // of Pub: what is to be said beside the feeds
 }
 
-// fresh is a message on its way to the disk. There are many.
+// fresh is a message on its way to the disk, or several in a row that have nothing but their records, which stand one behind
+// the other.
 type fresh struct {
 	seq, base uint64
 	record    []byte
 	key       string
-	rare      *rarely // nil: nothing of it
+	rare      *rarely  // nil: nothing of it
+	ends      []uint32 // of a row: where each record ends
+}
+
+// plain reports whether a message has nothing but its record.
+func (f *fresh) plain() bool { return f.key == "" && f.rare == nil }
+
+// last is the seq of the last message.
+func (f *fresh) last() uint64 { return f.seq + uint64(max(len(f.ends), 1)) - 1 }
+
+// goesOn makes next part of the row f, if it is the next one and its record follows.
+func (f *fresh) goesOn(next *fresh) bool {
+	n, size := len(f.record), len(next.record)
+	if !next.plain() || !f.plain() || f.last()+1 != next.seq || f.base != next.base || size == 0 || cap(f.record)-n < size || &f.record[:n+1][n] != &next.record[0] {
+		return false
+	}
+	f.record = f.record[:n+size]
+	return true
 }
 
 // rarely is what most messages on their way to the disk have not.
@@ -87,7 +105,7 @@ func (f *fresh) topic() string {
 type arrivals struct {
 	mu     sync.Mutex
 	groups []arrival
-	spare  [][]fresh
+	spare  []arrival
 }
 
 // arrival is what one group brings, and about when it was accepted.
@@ -95,6 +113,22 @@ type arrival struct {
 	group spool.Group
 	at    time.Time
 	items []fresh
+	ends  []uint32 // of the last of items; those before may have theirs in what it was before it grew
+}
+
+// add adds a message.
+func (a *arrival) add(f *fresh) {
+	n := len(a.items)
+	if n == 0 || !a.items[n-1].goesOn(f) {
+		a.items = append(a.items, *f)
+		n++
+	}
+	last := &a.items[n-1]
+	if !last.plain() {
+		return
+	}
+	a.ends = append(a.ends, uint32(len(last.record)))
+	last.ends = a.ends[len(a.ends)-len(last.ends)-1:]
 }
 
 // add notes a message of group g. now is asked once for each group.
@@ -103,14 +137,15 @@ func (a *arrivals) add(g spool.Group, f fresh, now func() time.Time) {
 	defer a.mu.Unlock()
 	n := len(a.groups)
 	if n == 0 || a.groups[n-1].group != g {
-		next := arrival{group: g, at: now()}
+		var next arrival
 		if k := len(a.spare); k > 0 {
-			next.items, a.spare = a.spare[k-1], a.spare[:k-1]
+			next, a.spare = a.spare[k-1], a.spare[:k-1]
 		}
+		next.group, next.at = g, now()
 		a.groups = append(a.groups, next)
 		n++
 	}
-	a.groups[n-1].items = append(a.groups[n-1].items, f)
+	a.groups[n-1].add(&f)
 }
 
 // take takes out the first group, if it is g or an earlier one.
@@ -125,19 +160,19 @@ func (a *arrivals) take(g spool.Group) (out arrival, ok bool) {
 	return out, true
 }
 
-// mostSpare bounds the messages of a list that is kept for the next group.
+// mostSpare bounds the lists that are kept for the next group.
 const mostSpare = 1 << 14
 
-// free takes the list of an arrival back.
+// free takes the lists of an arrival back.
 func (a *arrivals) free(out arrival) {
-	if cap(out.items) > mostSpare {
+	if cap(out.items) > mostSpare || cap(out.ends) > 4*mostSpare {
 		return
 	}
 	clear(out.items)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.spare) < 4 {
-		a.spare = append(a.spare, out.items[:0])
+		a.spare = append(a.spare, arrival{items: out.items[:0], ends: out.ends[:0]})
 	}
 }
 
@@ -190,7 +225,7 @@ func (t *tail) committed(g spool.Group, err error) {
 	now := s.now()
 	for a, ok := t.arrivals.take(g); ok; a, ok = t.arrivals.take(g) {
 		for i := range a.items {
-			t.landedOne(&a.items[i], a.at, now)
+			t.landedRow(&a.items[i], a.at, now)
 		}
 		t.arrivals.free(a)
 	}
@@ -202,10 +237,10 @@ func (t *tail) committed(g spool.Group, err error) {
 	}
 }
 
-// landedOne: a message that was accepted at about that time is on disk.
-func (t *tail) landedOne(m *fresh, at, now time.Time) {
+// landedRow: a message that was accepted at about that time is on disk, or a row.
+func (t *tail) landedRow(m *fresh, at, now time.Time) {
 	end := t.stored
-	t.stored = m.seq + 1
+	t.stored = m.last() + 1
 	if t.arrived != nil {
 		t.arrived(m, at, now)
 	}

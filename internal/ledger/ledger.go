@@ -314,7 +314,7 @@ func laneOf(key string) uint64 {
 // What earlier lives left may be appended piece by piece while consumers come and go; what
 // is unknown, before any of them attaches. Dispatch leases it out.
 func (l *Ledger) Append(it Item, now time.Time) {
-	l.accept(it.Seq, len(it.Record))
+	l.accept(it.Seq, 1, len(it.Record))
 	accepted := l.at(now)
 	if !it.Accepted.IsZero() {
 		accepted = l.at(it.Accepted)
@@ -339,21 +339,34 @@ func (l *Ledger) Append(it Item, now time.Time) {
 
 // AppendPlain is Append of a message that has nothing but its record, and was accepted about then.
 func (l *Ledger) AppendPlain(seq, base uint64, record []byte, accepted time.Time) {
-	l.accept(seq, len(record))
+	l.accept(seq, 1, len(record))
 	if at := l.at(accepted); !l.toRow(seq, base, record, at) {
 		l.entry(seq, base, record, at)
 	}
 }
 
-// accept counts a message with a record of that size.
-func (l *Ledger) accept(seq uint64, size int) {
-	if seq < l.mode.First {
-		l.counts.Carried++
-	} else {
-		l.counts.Accepted++
+// AppendRun is AppendPlain for several in a row, all of this life, whose records stand one behind the other and end there.
+func (l *Ledger) AppendRun(seq, base uint64, records []byte, ends []uint32, accepted time.Time) {
+	start := uint32(0)
+	for len(ends) > 0 {
+		l.AppendPlain(seq, base, records[start:ends[0]], accepted)
+		n := l.ring.extend(ends)
+		l.accept(seq+1, n-1, int(ends[n-1]-ends[0]))
+		start = ends[n-1]
+		seq += uint64(n)
+		ends = ends[n:]
 	}
-	l.next = seq + 1
-	l.counts.Queued++
+}
+
+// accept counts n messages from seq on, with records of so many bytes. All are of this life or none is.
+func (l *Ledger) accept(seq uint64, n, size int) {
+	if seq < l.mode.First {
+		l.counts.Carried += uint64(n)
+	} else {
+		l.counts.Accepted += uint64(n)
+	}
+	l.next = seq + uint64(n)
+	l.counts.Queued += uint64(n)
 	l.counts.Bytes += uint64(size)
 }
 

@@ -129,6 +129,18 @@ func (r *ring) add(seq, base uint64, record []byte, accepted int64) bool {
 	return true
 }
 
+// extend adds plain messages in a row to the row at the end, if there is one: those whose records end there, one behind the
+// other, of which the first was added just now. It returns how many of them are in the ring then.
+func (r *ring) extend(ends []uint32) int {
+	u := r.pages[(r.head+r.n-1)/ringPage].row
+	if u == nil {
+		return 1
+	}
+	n := u.extend(ends)
+	r.n += n - 1
+	return n
+}
+
 // list is a page of entries that are zero.
 func (r *ring) list() *[ringPage]entry { return fetch(&r.spare) }
 

@@ -99,6 +99,18 @@ func (u *row) follows(base uint64, record []byte, accepted int64) bool {
 	return true
 }
 
+// extend adds messages whose records follow that of the last one, the first of these, as far as there is room for them.
+func (u *row) extend(ends []uint32) (n int) {
+	at := u.ends[u.n-1] - ends[0]
+	for n = 1; n < len(ends) && u.n < ringPage && ends[n]-ends[n-1] <= maxPlain; n++ {
+		u.ends[u.n] = at + ends[n]
+		u.n++
+	}
+	p := &u.pieces[u.used-1]
+	p.data = p.data[:len(p.data)+int(ends[n-1]-ends[0])]
+	return n
+}
+
 // start is where the record of a slot begins: the bytes of all before it.
 func (u *row) start(slot int) uint32 {
 	if slot == 0 {

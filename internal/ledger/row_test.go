@@ -578,3 +578,50 @@ func TestAPlainMessageAllocatesNothing(t *testing.T) {
 		t.Errorf("%.1f allocations for 256 messages", allocs)
 	}
 }
+
+func TestARunIsAppendedAsItsMessagesAre(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name        string
+		before, run int
+		large       int // the place of a message that is no part of a row; 0: none
+	}{
+		{"to nothing", 0, 200, 0}, {"to the middle of a page", 40, 300, 0}, {"one", 3, 1, 0}, {"around a large one", 10, 150, 30},
+	} {
+		var runs, apart = New(Mode{}, 1, now, nil), New(Mode{}, 1, now, nil)
+		buf := make([]byte, 0, 1<<16)
+		seq := uint64(1)
+		for ; seq <= uint64(c.before); seq++ {
+			at := len(buf)
+			buf = wire.AppendPlain(buf, seq-1, []byte("before"))
+			runs.AppendPlain(seq, 1, buf[at:], now)
+			apart.AppendPlain(seq, 1, buf[at:], now)
+		}
+		first, start := seq, len(buf)
+		var ends []uint32
+		for i := range c.run {
+			at, size := len(buf), i%7+1
+			if c.large > 0 && i == c.large {
+				size = maxPlain + 1
+			}
+			buf = wire.AppendPlain(buf, seq-1, make([]byte, size))
+			apart.AppendPlain(seq, 1, buf[at:], now)
+			ends = append(ends, uint32(len(buf)-start))
+			seq++
+		}
+		runs.AppendRun(first, 1, buf[start:], ends, now)
+		if got, want := fmt.Sprint(runs.Counts(), runs.Next()), fmt.Sprint(apart.Counts(), apart.Next()); got != want {
+			t.Errorf("%s: %s, want %s", c.name, got, want)
+		}
+		if runs.ring.n != apart.ring.n {
+			t.Fatalf("%s: %d messages, want %d", c.name, runs.ring.n, apart.ring.n)
+		}
+		for i := range runs.ring.n {
+			got, _ := runs.ring.rowAt(i)
+			want, _ := apart.ring.rowAt(i)
+			if a, b := fmt.Sprint(runs.ring.view(i)), fmt.Sprint(apart.ring.view(i)); a != b || (got == nil) != (want == nil) {
+				t.Fatalf("%s: message %d is %s, want %s", c.name, i, a, b)
+			}
+		}
+	}
+}

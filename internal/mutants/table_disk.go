@@ -142,6 +142,10 @@ var keepingAtReceiver = []mutant{
 var keepingAtSender = []mutant{
 	{"a message leaves before it is on disk", "cause 1", "patterns/tail.go",
 		" || a.groups[0].group > g {", " {", "patterns", "TestAMessageIsTheLedgersWhenItsGroupIsOnDisk"},
+	{"a row on its way to the disk goes on over a hole", "invariant 2", "patterns/tail.go",
+		"f.last()+1 != next.seq || ", "", "patterns", "TestNeighboursArriveAsOneRow"},
+	{"a row from the disk overfills the ledger", "credit", "patterns/feed.go",
+		"	return min(n+1, len(ends), f.most-messages)\n", "	return max(n, len(ends))\n", "patterns", "TestOfARowAsMuchGoesToTheLedgerAsThereIsRoomFor"},
 	{"a mark is confirmed before the settlement is on disk", "cause 1, rule 4, invariant 8", "patterns/feed.go",
 		"		if f.sealed <= f.tail.synced {\n			f.box.Release(sealOf(f.tail.synced))\n		}\n", "		f.box.Release(sealOf(f.sealed))\n",
 		"patterns", "TestNothingIsConfirmedBeforeTheSettlementIsOnDisk"},
