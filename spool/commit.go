@@ -172,7 +172,7 @@ func (s *Store) land() bool {
 func (s *Store) landOrFill() {
 	for s.flight != nil {
 		s.change.Lock()
-		full := s.open.size >= s.profile.group
+		full := s.open.size >= s.profile.early
 		s.change.Unlock()
 		if full {
 			return

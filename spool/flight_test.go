@@ -59,6 +59,25 @@ func TestGroupsLandInOrder(t *testing.T) {
 	}
 }
 
+func TestALargeGroupIsWrittenWhileTheDiskIsBusy(t *testing.T) {
+	s, q, land := busyDisk(t)
+	c := s.Begin()
+	for c.g.size < s.profile.early {
+		mustAppend(t, c, q, strings.Repeat("x", s.profile.early/8))
+	}
+	g := c.g
+	c.End()
+	<-g.taken
+	select {
+	case <-g.done:
+		t.Error("a group is done before the one ahead of it")
+	case <-time.After(tooSoon):
+	}
+	land()
+	<-g.done
+	must(t, g.err)
+}
+
 // The mark would call the failed one certain.
 func TestAGroupBehindOneThatFailedIsNotWritten(t *testing.T) {
 	s, q, land := busyDisk(t)

@@ -24,6 +24,7 @@ type group struct {
 	stays  bool              // better written to Badger directly
 	then   []func(error)
 	kicked bool // the committer knows of it
+	full   bool // the committer knows that it is large enough to be written early
 	waited bool // somebody waits for it, though it may be empty
 	later  bool // it has changes that need not reach the disk at once
 
@@ -115,7 +116,10 @@ func (c *Change) End() {
 		g.later = true
 		time.AfterFunc(lazyAfter, func() { s.urge(g) })
 	}
-	full := c.g != nil && c.g.size >= s.profile.group
+	full := c.g != nil && !c.g.full && c.g.size >= s.profile.early
+	if full {
+		c.g.full = true
+	}
 	s.change.Unlock()
 	if full {
 		select {

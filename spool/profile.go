@@ -34,6 +34,7 @@ type sizes struct {
 	profile     Profile
 	block       int           // bytes of records in a block
 	group       int           // bytes of records in a group, from which on Ready blocks
+	early       int           // bytes of records from which on a group is written while the disk is busy with the one before
 	mark        int           // bytes of entries in the mark file
 	walLeast    int64         // size of an idle file of the write-ahead log
 	wal         int64         // size of a full one
@@ -70,13 +71,13 @@ func sizesFor(p Profile, dir string) sizes {
 func sizesOf(p Profile) sizes {
 	if p == ProfileEdge {
 		return sizes{
-			profile: ProfileEdge, block: 64 << 10, group: 256 << 10, mark: 64 << 10, walLeast: 64 << 10, wal: 1 << 20, segment: 4 << 20, extend: 1 << 20, keep: 8 << 10, large: 32 << 10,
+			profile: ProfileEdge, block: 64 << 10, group: 256 << 10, early: 64 << 10, mark: 64 << 10, walLeast: 64 << 10, wal: 1 << 20, segment: 4 << 20, extend: 1 << 20, keep: 8 << 10, large: 32 << 10,
 			sweep: 16 << 20, idle: 250 * time.Millisecond, reserve: 8 << 20, memTable: 2 << 20, vlogFile: 8 << 20, vlogEntries: 128,
 			cache: 1 << 20,
 		}
 	}
 	return sizes{
-		profile: ProfileServer, block: 256 << 10, group: 2 << 20, mark: 256 << 10, walLeast: 256 << 10, wal: 8 << 20, segment: 32 << 20, extend: 32 << 20, keep: 8 << 10, large: 64 << 10,
+		profile: ProfileServer, block: 256 << 10, group: 2 << 20, early: 256 << 10, mark: 256 << 10, walLeast: 256 << 10, wal: 8 << 20, segment: 32 << 20, extend: 32 << 20, keep: 8 << 10, large: 64 << 10,
 		sweep: 64 << 20, idle: 250 * time.Millisecond, reserve: 64 << 20, memTable: 8 << 20, vlogFile: 64 << 20, vlogEntries: 1024,
 		cache: 4 << 20,
 	}
