@@ -10,6 +10,7 @@ import (
 
 	"peermesh/node"
 	"peermesh/node/reference"
+	"peermesh/spool"
 )
 
 // benchFlags are the flags of every workload.
@@ -23,6 +24,7 @@ type benchFlags struct {
 	reference   bool
 	plainSocket bool
 	profile     string
+	spool       string // profile of it
 }
 
 // benchCommand is "bench" with its workloads.
@@ -100,6 +102,9 @@ func workloadCommand(a *app, workload, short string) *cobra.Command {
 	b.subscribers = 1
 	if workload == workPub {
 		f.IntVar(&b.subscribers, "subscribers", 1, "`N` subscribers, each a node of its own")
+	}
+	if workload == workDurable {
+		f.StringVar(&b.spool, "spool-profile", spool.ProfileAuto.String(), "for which machine spools are sized: auto, server or edge")
 	}
 	f.BoolVar(&b.reference, "reference", false, "measure what it can be held against too, in turns")
 	b.shared(cmd, 5*time.Second)
@@ -190,7 +195,9 @@ func (b *benchFlags) plan(workload string) (benchPlan, error) {
 		return p, usagef("--subscribers %d: 1 to %d", b.subscribers, maxSubscribers)
 	}
 	p.limit = oneOf(b.rounds, b.count, b.duration)
-	return p, nil
+	var err error
+	p.spool, err = profileOf(b.spool)
+	return p, err
 }
 
 // oneOf is the limit of a burst in one of so many rounds, which have count messages or, without a count, time d.

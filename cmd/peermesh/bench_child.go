@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"peermesh/spool"
 )
 
 // Whatever a bench measures runs in processes of its own, a sender and a receiver. This
@@ -66,6 +68,7 @@ type benchRole struct {
 	Concurrency int           `json:"concurrency,omitempty"`
 	Dir         string        `json:"dir,omitempty"`          // of durable: its own; of files: where to make one
 	SpoolKey    string        `json:"spool_key,omitempty"`    // of durable: its key file
+	Spool       spool.Profile `json:"spool,omitempty"`        // of durable
 	PlainSocket bool          `json:"plain_socket,omitempty"` // a node's packets come one by one
 	UDPOnly     bool          `json:"udp_only,omitempty"`     // nodes do not meet at a Unix socket
 	Poll        time.Duration `json:"poll,omitempty"`         // of nodes

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"peermesh/node/reference"
+	"peermesh/spool"
 )
 
 // bench is one run: a workload, and the programs that do it.
@@ -40,9 +41,10 @@ type benchPlan struct {
 	plainSocket bool
 	udpOnly     bool
 	poll        time.Duration
-	spoolKey    string // key file of durable; empty: not encrypted
-	profile     string // a directory for CPU profiles; empty: none are made
-	dir         string // of durable: where directories are made; empty: the system's for temporary files
+	spoolKey    string        // key file of durable; empty: not encrypted
+	spool       spool.Profile // of durable
+	profile     string        // a directory for CPU profiles; empty: none are made
+	dir         string        // of durable: where directories are made; empty: the system's for temporary files
 }
 
 // The workloads.
@@ -113,6 +115,7 @@ func (p *benchPlan) lineUp(dir string) []*contender {
 		plain.sender.Dir, plain.receiver.Dir = filepath.Join(dir, "plain-sender"), filepath.Join(dir, "plain-receiver")
 		for _, c := range []*contender{own, &plain} {
 			c.sender.SpoolKey, c.receiver.SpoolKey = p.spoolKey, p.spoolKey
+			c.sender.Spool, c.receiver.Spool = p.spool, p.spool
 		}
 		memory.name, memory.sender.Role = progMemory, rolePush
 		if p.reference {

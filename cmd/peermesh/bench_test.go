@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"peermesh/spool"
 )
 
 // nearChild is a child of a bench in this process.
@@ -163,7 +165,7 @@ func TestBenchOfDurableMessagesNeedsADirectoryItMayUse(t *testing.T) {
 }
 
 func TestTheKeyOfTheSpoolGoesWhereThereIsADisk(t *testing.T) {
-	p := benchPlan{workload: workDurable, spoolKey: "key", plainSocket: true, reference: true}
+	p := benchPlan{workload: workDurable, spoolKey: "key", spool: spool.ProfileEdge, plainSocket: true, reference: true}
 	for _, c := range p.lineUp("dir") {
 		want := ""
 		if c.name == progPeermesh || c.name == progPlainSocket {
@@ -171,6 +173,9 @@ func TestTheKeyOfTheSpoolGoesWhereThereIsADisk(t *testing.T) {
 		}
 		if c.sender.SpoolKey != want || c.receiver.SpoolKey != want {
 			t.Errorf("%s: keys %q and %q, want %q", c.name, c.sender.SpoolKey, c.receiver.SpoolKey, want)
+		}
+		if edge := want != ""; (c.sender.Spool == spool.ProfileEdge) != edge || (c.receiver.Spool == spool.ProfileEdge) != edge {
+			t.Errorf("%s: profiles %v and %v", c.name, c.sender.Spool, c.receiver.Spool)
 		}
 	}
 }
