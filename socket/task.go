@@ -75,16 +75,18 @@ func (st *stream) cancelTasks(cause error, match func(*Message) bool) {
 }
 
 // end ends the context for a cause.
-func (t *task) end(cause error) {
-	end := answeredUnasked
-	if cause != context.Canceled {
-		end = &telling{over: cause}
-	}
+func (t *task) end(cause error) { t.tell(&telling{over: cause}) }
+
+// close ends the context of a handler that has returned.
+func (t *task) close() { t.tell(answeredUnasked) }
+
+// tell ends the context as end says, unless it has ended.
+func (t *task) tell(end *telling) {
 	if t.told.CompareAndSwap(nil, end) {
 		return
 	}
 	if a := t.told.Load(); a.over == nil {
-		a.cancel(cause)
+		a.cancel(end.over)
 		a.free()
 	}
 }
@@ -204,7 +206,7 @@ func (b *Inbox) handledBy(m *Message, done *task, failed error, then *task) (nex
 
 // run calls handle for m.
 func (b *Inbox) run(t *task, m *Message, timeout time.Duration, handle func(context.Context, *Message) error) error {
-	defer t.end(context.Canceled)
+	defer t.close()
 	if timeout <= 0 {
 		return handle(t, m)
 	}
@@ -239,13 +241,14 @@ func (b *Inbox) Requests(ctx context.Context, slack time.Duration, execute func(
 		done := t
 		t = w.next()
 		if b.Start(m) == nil {
-			outcome, body := wire.Failed, []byte(nil)
+			var outcome Outcome
+			var body []byte
 			if b.late(m) {
-				body = []byte("its deadline has passed")
+				outcome, body = wire.Failed, []byte("its deadline has passed")
 			} else {
 				outcome, body = execute(done, m)
 			}
-			done.end(context.Canceled)
+			done.close()
 			m = b.answer(m, done, outcome, body, t)
 		} else { // no more can be begun, says await
 			b.mu.Lock()
