@@ -30,8 +30,9 @@ func TestARequestIsSettledByItsReplyAndConfirmed(t *testing.T) {
 		o.ask(3)
 		same(t, "sent", bodies(t, f.hear()), "[1.1 q 2.1 q 3.1 q]")
 		f.say(replyOf(2, wire.Error, 3, 0, []byte("bad")), replyOf(1, wire.OK, 0, 0, nil), replyOf(3, wire.Failed, 4, 0, []byte("fail")))
+		synctest.Wait()
+		same(t, "answers, nothing else having come", o.answers(), "[2 error 3 bad 1 ok 0  3 failed 4 fail]")
 		same(t, "confirmed", told(t, f.renews(), wire.TypeConfirm, 0), []uint64{1, 2, 3})
-		same(t, "answers", o.answers(), "[2 error 3 bad 1 ok 0  3 failed 4 fail]")
 		f.say(replyOf(1, wire.OK, 5, 0, []byte("again"))) // its CONFIRM may have been lost
 		same(t, "confirmed", told(t, f.renews(), wire.TypeConfirm, 0), []uint64{1})
 		same(t, "answers", len(o.answers()), 3)
