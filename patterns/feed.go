@@ -218,7 +218,7 @@ func (f *feed) passOver(from, to uint64) {
 }
 
 // get takes a message that came to the disk just now, was accepted at about that time and is the next one; or of a row as much
-// as there is room for.
+// as there is room for. A Pub's messages, which may not be wanted, come one by one.
 func (f *feed) get(m *fresh, at, now time.Time) {
 	switch {
 	case m.seq < f.next:

@@ -22,6 +22,9 @@ type Push struct {
 	gap      *spool.SeqRange // left by an earlier life
 	holes    uint64          // the first seq that earlier lives have lost; the highest: none
 	spill    *spill          // at level memory with a store; otherwise nil
+
+	pace      pace
+	impatient *time.Timer // wakes who is held back; nil: nobody was yet
 }
 
 // NewPush makes a Push; users get one from a node.
@@ -231,7 +234,8 @@ func (p *Push) room(ctx context.Context, size int) (dropNew bool, err error) {
 		messages, bytes := p.box.Ledger().Owed()
 		return p.full(messages, bytes, size)
 	}
-	for !p.closing && full() {
+	paced := p.paced
+	for !p.closing && (full() || paced(size)) {
 		p.box.DispatchHere().Pass() // what the caller has accepted before is not to wait, nor to be dropped, for want of it
 		switch p.set.overflow {
 		case Refuse:
@@ -243,8 +247,11 @@ func (p *Push) room(ctx context.Context, size int) (dropNew bool, err error) {
 				return true, nil // all of it is in hand somewhere
 			}
 		default:
-			if err := p.await(ctx, func() bool { return p.closing || !full() }); err != nil {
+			err := p.await(ctx, func() bool { return p.closing || !full() && !paced(size) })
+			if err != nil && (p.closed || full()) {
 				return false, err
+			} else if err != nil { // there is room: who has no time is not held back
+				paced = func(int) bool { return false }
 			}
 		}
 	}
@@ -252,6 +259,30 @@ func (p *Push) room(ctx context.Context, size int) (dropNew bool, err error) {
 		return false, socket.ErrClosed
 	}
 	return false, nil
+}
+
+// paced reports whether a message of that size, for which there is room, is to wait. p.mu must be held.
+func (p *Push) paced(size int) bool {
+	if !p.set.paced || p.set.overflow != Block {
+		return false
+	}
+	messages, bytes := p.box.Ledger().Owed()
+	holds, began := p.pace.holds(messages, bytes+uint64(size), p.now)
+	switch {
+	case !began:
+	case p.impatient == nil:
+		p.impatient = time.AfterFunc(pacePatience, p.wake)
+	default:
+		p.impatient.Reset(pacePatience)
+	}
+	return holds
+}
+
+// wake has all who wait for room look again.
+func (p *Push) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed.Fire()
 }
 
 // settledOne notes a message's fate. p.mu must be held.
