@@ -167,9 +167,9 @@ func Durability(l socket.Level) Option {
 // memory of a node with a state directory, the rest waits on disk, within the store's quota. Defaults 65,536 messages and 8
 // MiB of encoded messages; one message of any legal size always fits an empty queue.
 //
-// A Push that blocks, in memory alone and with the default size, holds senders back at 2 MiB of more
-// than 128 messages already while its pullers settle 128 KiB within 5 ms, for they get nothing sooner from a longer queue. Where
-// they do not, a sender goes on after these 5 ms, and has all the room there is until so much is settled.
+// A Push that blocks, in memory alone and with the default size, holds senders back at 1.5 MiB of more
+// than 128 messages already while its only puller settles 128 KiB within 10 ms, for it gets nothing sooner from a longer queue. Where
+// it does not, or there is none, a sender goes on after these 10 ms, and has all the room there is until so much is settled.
 func Queue(messages, bytes int) Option {
 	return Option{"Queue", senders, func(s *settings) error {
 		if messages < 1 || bytes < 1 {

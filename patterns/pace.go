@@ -3,13 +3,13 @@ package patterns
 import "time"
 
 const (
-	pacedBytes    = 2 << 20   // a queue that holds more than these
+	pacedBytes    = 3 << 19   // a queue that holds more than these
 	pacedMessages = 128       // and more than these is paced
 	pacedStep     = 128 << 10 // until it holds so much less
-	pacePatience  = 5 * time.Millisecond
+	pacePatience  = 10 * time.Millisecond
 )
 
-// pace holds back those who send to fast receivers before their queue is full: for them a long queue is only memory that
+// pace holds back those who send to one fast receiver before their queue is full: a long queue is then only memory that
 // has left the processor's caches when it is read. Whoever fills a queue that is not emptied that fast is not held back,
 // beyond one pacePatience: a burst still finds all the room there is. It decides only; the zero value is ready for use.
 type pace struct {

@@ -29,9 +29,9 @@ func TestWhoIsHeldBack(t *testing.T) {
 		{3, many, below, "false false"},
 		{3, many, below + 1, "false false"},
 		{4, many, above, "true true"}, // anew
-		{8, many, above, "true false"},
-		{9, many, above, "false false"}, // its patience is over
-		{10, many, 4 * above, "false false"},
+		{13, many, above, "true false"},
+		{14, many, above, "false false"}, // its patience is over
+		{15, many, 4 * above, "false false"},
 		{20, many, above, "false false"},
 		{21, many, below, "false false"},
 		{21, many, above, "true true"},
@@ -107,6 +107,13 @@ func TestSendersToAFastPullerAreHeldBackBeforeTheQueueIsFull(t *testing.T) {
 		}
 		synctest.Wait()
 		equal(t, "done", balanced(t, s).Done, total)
+	})
+}
+
+func TestAQueueOfSeveralPullersIsNotPaced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, _, _ := line(t, 2, nil, []Option{Prefetch(1)})
+		equal(t, "time", burst(t, s, long(t)), 0)
 	})
 }
 

@@ -263,7 +263,7 @@ func (p *Push) room(ctx context.Context, size int) (dropNew bool, err error) {
 
 // paced reports whether a message of that size, for which there is room, is to wait. p.mu must be held.
 func (p *Push) paced(size int) bool {
-	if !p.set.paced || p.set.overflow != Block {
+	if !p.set.paced || p.set.overflow != Block || p.box.Pipes() > 1 { // of so much each of many would have little
 		return false
 	}
 	messages, bytes := p.box.Ledger().Owed()

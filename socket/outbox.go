@@ -321,6 +321,9 @@ func (b *Outbox) Left() bool { return b.left && len(b.pipes) == 0 }
 // no later than Finish returns, when the pipe's Meet may not have returned yet. Locked.
 func (b *Outbox) Told() bool { return b.told }
 
+// Pipes is how many consumers are attached. Locked.
+func (b *Outbox) Pipes() int { return len(b.pipes) }
+
 // Consumers lists who is attached. Locked.
 func (b *Outbox) Consumers() (out []ConsumerStats) {
 	for _, c := range b.led.Consumers() {

@@ -145,6 +145,8 @@ var reading = []mutant{
 		"	p.slow = now().Sub(p.since) >= pacePatience\n", "	p.slow = now().IsZero()\n", "patterns", "TestABurstWaitsOnceAndThenHasAllTheRoom"},
 	{"nobody tells who is held back that his time is over", "cause 8", "patterns/push.go",
 		"		p.impatient = time.AfterFunc(pacePatience, p.wake)\n", "		p.impatient = time.NewTimer(time.Hour)\n", "patterns", "TestABurstWaitsOnceAndThenHasAllTheRoom"},
+	{"many pullers share what is enough for one", "cause 8", "patterns/push.go",
+		" || p.box.Pipes() > 1 {", " || p.box.Pipes() > 2 {", "patterns", "TestAQueueOfSeveralPullersIsNotPaced"},
 	{"who has no time is refused though there is room", "cause 8", "patterns/push.go",
 		"			if err != nil && (p.closed || full()) {\n", "			if err != nil {\n", "patterns", "TestWhoHasNoTimeIsNotHeldBackWhileThereIsRoom"},
 	{"a stream knows no distance", "cause 8", "socket/attach.go",
