@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"peermesh/internal/identity"
+	"peermesh/internal/wire"
 	"peermesh/socket"
 	"peermesh/spool"
 )
@@ -77,6 +78,12 @@ type Config struct {
 	// UDPOnly has messages to and from nodes on this host travel like all others; otherwise they go through a Unix
 	// socket, where the system has them (Linux): faster, and not encrypted, since they do not leave the kernel.
 	UDPOnly bool
+
+	// Stripes is over how many connections, each with a UDP socket of its own at the sender's, what goes to a peer that
+	// sends much is spread, 2 to 4, if the peer's Stripes allows as many: one is limited by one core's work on its
+	// packets. Order stays. It takes a second of work at the limit to begin, and ends when little is sent. Not for peers
+	// on this host that are met at a Unix socket. 0: nothing is spread.
+	Stripes int
 
 	// Poll is for how long a node that has just read something looks for more before it sleeps, at most 10 ms: round
 	// trips get shorter, for CPU time. Linux. Default: not at all.
@@ -149,6 +156,8 @@ func (c Config) complete() (Config, error) {
 		return c, fmt.Errorf("node: LargeBudget of %d bytes cannot hold one message of %d", c.LargeBudget, c.MaxMessage)
 	case c.Quota < 0:
 		return c, fmt.Errorf("node: Quota of %d bytes", c.Quota)
+	case c.Stripes < 0 || c.Stripes == 1 || c.Stripes > wire.MaxStripes:
+		return c, fmt.Errorf("node: Stripes of %d: 2 to %d, or 0", c.Stripes, wire.MaxStripes)
 	case c.Poll < 0 || c.Poll > maxPoll:
 		return c, fmt.Errorf("node: Poll of %v: 0 to %v", c.Poll, maxPoll)
 	case c.HandshakeTimeout < 0:

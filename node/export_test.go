@@ -1,11 +1,15 @@
 package node
 
 import (
+	"errors"
 	"net"
 	"time"
 
 	"peermesh/discovery"
 	"peermesh/internal/enroll"
+	"peermesh/internal/wire"
+
+	"github.com/quic-go/quic-go"
 )
 
 // LinkTo tells which link to a node is up: its number, and whether this node dialled.
@@ -52,4 +56,51 @@ type NearStream = nearStream
 // NewNearStream makes one of a connection.
 func NewNearStream(c *net.UnixConn, poll time.Duration) (*NearStream, error) {
 	return newNearStream(c, poll)
+}
+
+// SpreadAt has pipes spread that carry so many bytes in a window, however easily, and gathered when they carried less than
+// a quarter of that in three in a row. It must be called before there are sockets.
+func (n *Node) SpreadAt(window time.Duration, bytes int) {
+	n.heat = heat{window: window, bytes: bytes, cold: bytes / 4, calm: 3}
+}
+
+// StripeBytes tells how many bytes went to a node over each further connection that was dialled, by its number.
+func (n *Node) StripeBytes(id ID) (sent [wire.MaxStripes]uint64) {
+	for i, conn := range n.dialedStripes(id) {
+		if conn != nil {
+			sent[i] = conn.ConnectionStats().BytesSent
+		}
+	}
+	return sent
+}
+
+// CutStripe ends a further connection that was dialled to a node.
+func (n *Node) CutStripe(id ID, number int) error {
+	conn := n.dialedStripes(id)[number]
+	if conn == nil {
+		return errors.New("not there")
+	}
+	return conn.CloseWithError(closeProtocol, "cut")
+}
+
+func (n *Node) dialedStripes(id ID) (conns [wire.MaxStripes]*quic.Conn) {
+	l := n.linkTo(id)
+	if l == nil {
+		return conns
+	}
+	l.stripes.mu.Lock()
+	defer l.stripes.mu.Unlock()
+	for i, s := range l.stripes.dialed {
+		if s != nil {
+			conns[i] = s.conn
+		}
+	}
+	return conns
+}
+
+// WindowsHeld is how many connections share the budget of windows.
+func (n *Node) WindowsHeld() int {
+	n.windows.mu.Lock()
+	defer n.windows.mu.Unlock()
+	return len(n.windows.held)
 }

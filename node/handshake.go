@@ -27,22 +27,32 @@ func (n *Node) acceptLinks() {
 			return
 		}
 		ctx, over := under.begin(n.ctx, 2*n.cfg.HandshakeTimeout)
-		if conn.ConnectionState().TLS.NegotiatedProtocol == enrollALPN {
+		switch conn.ConnectionState().TLS.NegotiatedProtocol {
+		case enrollALPN:
 			n.wg.Go(func() {
 				defer over()
 				n.renews(ctx, conn)
 			})
-			continue
+		case wire.StripeALPN:
+			n.wg.Go(func() { n.turnAway(conn, n.joined(ctx, over, conn)) })
+		default:
+			n.wg.Go(func() {
+				defer over()
+				_, err := n.shake(ctx, conn, false, ID{})
+				n.turnAway(conn, err)
+			})
 		}
-		n.wg.Go(func() {
-			defer over()
-			if _, err := n.shake(ctx, conn, false, ID{}); err != nil {
-				who := n.noLink(conn, err)
-				if tells(err) && n.refused.take() {
-					n.tell(conn.RemoteAddr(), who, refusal(err))
-				}
-			}
-		})
+	}
+}
+
+// turnAway ends a connection from outside that was not taken, if err says so, and tells.
+func (n *Node) turnAway(conn *quic.Conn, err error) {
+	if err == nil {
+		return
+	}
+	who := n.noLink(conn, err)
+	if tells(err) && n.refused.take() {
+		n.tell(conn.RemoteAddr(), who, refusal(err))
 	}
 }
 
@@ -127,15 +137,9 @@ func (n *Node) tell(addr net.Addr, who identity.Peer, r *identity.Refusal) {
 // node with the lower id. Nothing is read from or written to a stream before the
 // certificate was judged.
 func (n *Node) shake(ctx context.Context, conn *quic.Conn, dialed bool, want ID) (*link, error) {
-	who, err := n.creds.Verify(conn.ConnectionState().TLS)
+	who, err := n.vouch(conn, want)
 	if err != nil {
 		return nil, err
-	}
-	if r := n.gate.revoked(who.ID, who.Authority); r != nil {
-		return nil, r
-	}
-	if want != (ID{}) && who.ID != want {
-		return nil, &identity.Refusal{Code: identity.CodeIdentity, Reason: fmt.Sprintf("expected node %v here, found %v", want, who.ID)}
 	}
 	if who.ID == n.ID() && dialed {
 		return nil, &identity.Refusal{Code: codeSelf, Reason: "this is the node itself"}
@@ -153,6 +157,22 @@ func (n *Node) shake(ctx context.Context, conn *quic.Conn, dialed bool, want ID)
 		return nil, n.lost(ctx, conn, err)
 	}
 	return l, nil
+}
+
+// vouch says who is at the other end of a connection, or why nothing is to be said to it. want is who is expected there;
+// zero: anybody of the mesh.
+func (n *Node) vouch(conn *quic.Conn, want ID) (identity.Peer, error) {
+	who, err := n.creds.Verify(conn.ConnectionState().TLS)
+	if err != nil {
+		return who, err
+	}
+	if r := n.gate.revoked(who.ID, who.Authority); r != nil {
+		return who, r
+	}
+	if want != (ID{}) && who.ID != want {
+		return who, &identity.Refusal{Code: identity.CodeIdentity, Reason: fmt.Sprintf("expected node %v here, found %v", want, who.ID)}
+	}
+	return who, nil
 }
 
 // lost prefers what the handshake's end and the connection say to what a stream says.
@@ -294,14 +314,15 @@ func (n *Node) repeats(id ID, h wire.Hello) bool {
 
 func (s *shaking) hello(number uint64) error {
 	n := s.n
-	greeting, err := n.door.greeting()
+	greeting, err := n.greeting()
 	if err != nil {
 		return err
 	}
 	s.greeted = greeting
 	_, err = s.ctl.Write(wire.AppendHello(nil, wire.Hello{Version: wire.Version, Node: n.ID(), Mesh: n.mesh,
 		Incarnation: n.local.Incarnation, Nonce: n.local.Nonce, Link: number, MaxMessage: uint64(n.cfg.MaxMessage),
-		Namespace: n.cfg.Namespace, Name: n.cfg.Name, Policy: announced(n.gate.current()), Near: greeting}))
+		Namespace: n.cfg.Namespace, Name: n.cfg.Name, Policy: announced(n.gate.current()), Near: greeting,
+		Stripes: uint64(n.cfg.Stripes)}))
 	return err
 }
 

@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -306,9 +305,4 @@ func serveEnrolling(ctx context.Context, conn *quic.Conn, serve func(io.ReadWrit
 // Close ends the invitation and frees its address.
 func (i *Invitation) Close() error {
 	return errors.Join(i.ln.Close(), i.tr.Close(), i.tr.Conn.Close())
-}
-
-// enrolls reports whether a dialer wants to speak of credentials, not to link.
-func enrolls(hello *tls.ClientHelloInfo) bool {
-	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == enrollALPN
 }

@@ -89,6 +89,9 @@ type link struct {
 	near    bool        // the peer has a door that can be reached from here
 	reached atomic.Bool // a stream was opened there
 	farther atomic.Bool // the last one could not be
+
+	most    int // connections that a pipe may be spread over; 1: it is not
+	stripes stripes
 }
 
 // offered is a peer's socket.
@@ -110,6 +113,8 @@ func (n *Node) newLink(conn *quic.Conn, ctl *quic.Stream, who identity.Peer, h w
 		echoed: time.Now(), bye: make(chan struct{}), told: bucket{burst: toldRefusals, perSecond: refusalsPerSecond},
 		has: max(h.Policy, 1) - 1, greeted: greeted, near: n.door.leads(h.Near)}
 	l.ctx, l.cancel = context.WithCancelCause(n.ctx)
+	l.most = max(1, min(n.cfg.Stripes, int(min(h.Stripes, wire.MaxStripes))))
+	l.stripes = stripes{l: l, came: map[part]*arrival{}}
 	return l
 }
 
@@ -142,8 +147,8 @@ func (l *link) deny(r *socket.Rejection) {
 func (l *link) start() {
 	n := l.n
 	n.windows.open(l.conn)
-	if l.near {
-		n.door.expect(l)
+	if l.near || l.most > 1 {
+		n.tickets.expect(l)
 	}
 	release := context.AfterFunc(l.conn.Context(), func() { l.cancel(explain(context.Cause(l.conn.Context()))) })
 	for number, r := range n.receivers {
@@ -162,9 +167,8 @@ func (l *link) start() {
 		l.awaitParts()
 		l.awaitPipes()
 		n.windows.close(l.conn)
-		if l.near {
-			n.door.forget(l)
-		}
+		l.stripes.close()
+		n.tickets.forget(l)
 		release()
 	})
 }
@@ -725,7 +729,7 @@ func (l *link) acceptStreams() {
 		}
 		l.n.wg.Go(func() {
 			defer l.ended()
-			l.n.serve(l.ctx, l.peer, l, &stream{Stream: st, conn: l.conn})
+			l.n.serve(l.ctx, l.peer, l, l.incoming(&stream{Stream: st, conn: l.conn}))
 		})
 	}
 }
@@ -734,7 +738,7 @@ func (l *link) describe() Peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := Peer{ID: l.peer.ID, Name: l.peer.Name, Namespace: l.hello.Namespace, Addr: l.conn.RemoteAddr().String(),
-		Incarnation: l.peer.Incarnation, Since: l.since, RTT: l.rtt, Via: l.via()}
+		Incarnation: l.peer.Incarnation, Since: l.since, RTT: l.rtt, Via: l.via(), Stripes: l.stripes.count()}
 	for _, of := range l.offers {
 		p.Offers = append(p.Offers, Offer{of.Kind, of.Name})
 	}

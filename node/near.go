@@ -57,9 +57,6 @@ type door struct {
 	host  [16]byte
 	name  [16]byte
 	under underway
-
-	mu    sync.Mutex
-	links map[[16]byte]*link // by the ticket their peer was given
 }
 
 // openDoor makes one for a node of a mesh; nil where the system has none.
@@ -68,7 +65,7 @@ func openDoor(mesh [16]byte) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &door{host: host, links: map[[16]byte]*link{}}
+	d := &door{host: host}
 	if _, err := io.ReadFull(rand.Reader, d.name[:]); err != nil {
 		return nil, err
 	}
@@ -82,36 +79,46 @@ func doorAddr(name [16]byte) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@peermesh/%x", name)}
 }
 
-// greeting is what a HELLO says of the door, with a new ticket. A nil door says nothing.
-func (d *door) greeting() (wire.Near, error) {
-	if d == nil {
-		return wire.Near{}, nil
+// greeting is what a HELLO says of the door, with a new ticket; of none it says nothing, and the ticket is for stripes
+// alone.
+func (n *Node) greeting() (g wire.Near, err error) {
+	if n.door == nil && n.cfg.Stripes == 0 {
+		return g, nil
 	}
-	g := wire.Near{Host: d.host, Door: d.name}
-	_, err := io.ReadFull(rand.Reader, g.Ticket[:])
+	if n.door != nil {
+		g.Host, g.Door = n.door.host, n.door.name
+	}
+	_, err = io.ReadFull(rand.Reader, g.Ticket[:])
 	return g, err
 }
 
 // leads reports whether a peer that greets so can be reached from here.
 func (d *door) leads(to wire.Near) bool { return d != nil && to.Host == d.host }
 
+// tickets knows the links by what their peers were given to show, at the door or on a further connection. Safe for
+// concurrent use.
+type tickets struct {
+	mu    sync.Mutex
+	links map[[16]byte]*link
+}
+
 // expect lets the peer of a link in, with the ticket it was given.
-func (d *door) expect(l *link) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.links[l.greeted.Ticket] = l
+func (t *tickets) expect(l *link) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.links[l.greeted.Ticket] = l
 }
 
-func (d *door) forget(l *link) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.links, l.greeted.Ticket)
+func (t *tickets) forget(l *link) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.links, l.greeted.Ticket)
 }
 
-func (d *door) linkOf(ticket [16]byte) *link {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.links[ticket]
+func (t *tickets) linkOf(ticket [16]byte) *link {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.links[ticket]
 }
 
 // acceptNear takes streams at the door until it closes.
@@ -141,7 +148,7 @@ func (n *Node) letIn(ctx context.Context, over func(), c *net.UnixConn) {
 	release := context.AfterFunc(ctx, func() { c.Close() })
 	var ticket [16]byte
 	_, err := io.ReadFull(c, ticket[:])
-	l := n.door.linkOf(ticket)
+	l := n.tickets.linkOf(ticket)
 	if err == nil && l != nil {
 		_, err = c.Write(l.hello.Near.Ticket[:])
 	}
@@ -178,6 +185,9 @@ func (l *link) openStream(ctx context.Context) (socket.Conn, error) {
 	st, err := l.conn.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if l.most > 1 {
+		return newSpreader(l, &stream{Stream: st, conn: l.conn}), nil
 	}
 	return &stream{Stream: st, conn: l.conn}, nil
 }

@@ -71,6 +71,7 @@ type Node struct {
 
 	conn   net.PacketConn
 	door   *door // nil: there is none
+	heat   heat  // what it takes to spread a pipe
 	tr     *quic.Transport
 	ln     *quic.Listener
 	qc     *quic.Config
@@ -84,6 +85,7 @@ type Node struct {
 	closeErr  error // of the first Close; set before done is closed
 	hub       hub
 	windows   *windows
+	tickets   tickets
 	memory    memory        // for those who ask why
 	answering chan struct{} // a place for each question of a peer
 	raised    sync.Once     // the incarnation, see rolledBack
@@ -118,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		targets: map[string]*target{}, verdicts: map[verdictKey]Candidate{}, problems: map[string]Problem{},
 		free: bucket{burst: freeDials, perSecond: freeDials}, dials: bucket{burst: maxDials, perSecond: dialsPerSecond},
 		refused: bucket{burst: toldRefusals, perSecond: refusalsPerSecond}, hearsay: make(chan struct{}, hearsayDials), turns: make(chan struct{}, dialTurns), beats: newBeats(),
-		answering: make(chan struct{}, maxAnswering), windows: newWindows(windowBudget)}
+		answering: make(chan struct{}, maxAnswering), windows: newWindows(windowBudget), tickets: tickets{links: map[[16]byte]*link{}}, heat: hot}
 	n.log = slog.New(keepLog(n.cfg.Logger.Handler(), &n.memory.logs))
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	switch {
@@ -267,21 +269,26 @@ func (n *Node) bind(key identity.Key) error {
 	return nil
 }
 
-// accepts is how a node meets those who dial it: as a peer, or, if it holds the mesh's key, as who renews credentials.
+// accepts is how a node meets those who dial it: as a peer, for a further connection of one, or, if it holds the mesh's
+// key, as who renews credentials.
 func (n *Node) accepts() (*tls.Config, error) {
 	conf := n.creds.TLS(wire.ALPN)
-	if n.renewer == nil {
-		return conf, nil
+	others := map[string]*tls.Config{}
+	if n.cfg.Stripes > 0 {
+		others[wire.StripeALPN] = n.creds.TLS(wire.StripeALPN)
 	}
-	renewal, err := identity.Unproved(enrollALPN)
-	if err != nil {
-		return nil, fmt.Errorf("node: %w", err)
+	if n.renewer != nil {
+		renewal, err := identity.Unproved(enrollALPN)
+		if err != nil {
+			return nil, fmt.Errorf("node: %w", err)
+		}
+		others[enrollALPN] = renewal
 	}
 	conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if enrolls(hello) {
-			return renewal, nil
+		if len(hello.SupportedProtos) != 1 {
+			return nil, nil // the one it is asked of
 		}
-		return nil, nil // the one it is asked of
+		return others[hello.SupportedProtos[0]], nil
 	}
 	return conf, nil
 }
@@ -322,6 +329,7 @@ type Peer struct {
 	Since       time.Time
 	RTT         time.Duration // of the last heartbeat; 0: none yet
 	Via         string        // how messages travel: ViaUnix to a node on this host, otherwise ViaUDP
+	Stripes     int           // connections that messages to or from there are spread over now; 0: they are not
 	Offers      []Offer       // what can be sent to there
 }
 

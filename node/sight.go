@@ -116,7 +116,7 @@ func (n *Node) sightOfDisk() *insight.Disk {
 
 func sightOfPeer(p Peer, now time.Time) insight.Peer {
 	s := insight.Peer{ID: p.ID.String(), Name: p.Name, Namespace: p.Namespace, Addr: p.Addr, State: Up.String(),
-		Incarnation: p.Incarnation, SinceMs: now.Sub(p.Since).Milliseconds(), RTTUs: p.RTT.Microseconds(), Via: p.Via, Offers: []insight.Offer{}}
+		Incarnation: p.Incarnation, SinceMs: now.Sub(p.Since).Milliseconds(), RTTUs: p.RTT.Microseconds(), Via: p.Via, Stripes: p.Stripes, Offers: []insight.Offer{}}
 	for _, o := range p.Offers {
 		s.Offers = append(s.Offers, insight.Offer{Kind: o.Kind.String(), Name: o.Name})
 	}

@@ -35,7 +35,7 @@ func benchCommand(a *app) *cobra.Command {
 		Short:   "Measure throughput, latency and cost on this machine",
 		Long: `Measure with two processes on this machine, which meet over loopback in a mesh of
 their own: no other node is bothered, and --mesh, --peer and the like play no part.
-As on any host they meet at a Unix socket; with --udp-only they talk QUIC. --poll counts.
+As on any host they meet at a Unix socket; with --udp-only they talk QUIC. --poll counts, and --stripes with --udp-only.
 Messages are kept in memory, those of durable on disk, and counted when their receiver
 has acknowledged them.
 
@@ -87,7 +87,7 @@ func workloadCommand(a *app, workload, short string) *cobra.Command {
 				return err
 			}
 			plan.dir, plan.spoolKey, plan.udpOnly = a.global.dir, a.global.spoolKey, a.global.udpOnly || plan.plainSocket
-			plan.poll = a.global.poll
+			plan.poll, plan.stripes = a.global.poll, a.global.stripes
 			return a.bench(cmd.Context(), a.printBench, plan)
 		},
 	}
@@ -137,7 +137,7 @@ func benchAllCommand(a *app) *cobra.Command {
 					return err
 				}
 				plan.dir, plan.spoolKey, plan.udpOnly = a.global.dir, a.global.spoolKey, a.global.udpOnly
-				plan.poll = a.global.poll
+				plan.poll, plan.stripes = a.global.poll, a.global.stripes
 				plans = append(plans, plan)
 			}
 			return a.bench(cmd.Context(), a.printPrograms, plans...)

@@ -71,6 +71,7 @@ type benchRole struct {
 	Spool       spool.Profile `json:"spool,omitempty"`        // of durable
 	PlainSocket bool          `json:"plain_socket,omitempty"` // a node's packets come one by one
 	UDPOnly     bool          `json:"udp_only,omitempty"`     // nodes do not meet at a Unix socket
+	Stripes     int           `json:"stripes,omitempty"`      // connections of a busy pair
 	Poll        time.Duration `json:"poll,omitempty"`         // of nodes
 	To          []string      `json:"to,omitempty"`           // of senders: the addresses of receivers; of roleDrain: of its sender
 	Profile     string        `json:"profile,omitempty"`      // where to leave a CPU profile; empty: none

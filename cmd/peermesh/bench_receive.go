@@ -46,7 +46,7 @@ func (r benchRole) openReceiver(ctx context.Context) (benchSide, error) {
 // link to each other too.
 func (r benchRole) openNode(ctx context.Context, name string) (*node.Node, error) {
 	c := node.Config{Name: name, Namespace: benchName, MeshPEM: []byte(r.Mesh), Listen: "127.0.0.1:0", NoMDNS: true, NoHearsay: true,
-		UDPOnly: r.UDPOnly, Poll: r.Poll, Peers: r.To, Dir: r.Dir, SpoolKeyFile: r.SpoolKey, SpoolProfile: r.Spool, MaxMessage: max(r.Size, node.DefaultMaxMessage)}
+		UDPOnly: r.UDPOnly, Stripes: r.Stripes, Poll: r.Poll, Peers: r.To, Dir: r.Dir, SpoolKeyFile: r.SpoolKey, SpoolProfile: r.Spool, MaxMessage: max(r.Size, node.DefaultMaxMessage)}
 	if r.PlainSocket {
 		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {

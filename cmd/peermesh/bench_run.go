@@ -41,6 +41,7 @@ type benchPlan struct {
 	plainSocket bool
 	udpOnly     bool
 	poll        time.Duration
+	stripes     int
 	spoolKey    string        // key file of durable; empty: not encrypted
 	spool       spool.Profile // of durable
 	profile     string        // a directory for CPU profiles; empty: none are made
@@ -102,7 +103,7 @@ func (p *benchPlan) lineUp(dir string) []*contender {
 	own := &contender{name: progPeermesh, sender: benchRole{Role: p.workload, Size: p.size, Concurrency: p.concurrency},
 		receiver: benchRole{Role: receivers[p.workload], Size: p.size, Nodes: p.subscribers}}
 	for _, r := range []*benchRole{&own.sender, &own.receiver} {
-		r.UDPOnly, r.Poll = p.udpOnly, p.poll
+		r.UDPOnly, r.Stripes, r.Poll = p.udpOnly, p.stripes, p.poll
 	}
 	memory, plain := *own, *own
 	plain.name, plain.sender.PlainSocket, plain.receiver.PlainSocket = progPlainSocket, true, true

@@ -29,6 +29,7 @@ type fileSettings struct {
 	NoMDNS    *bool    `yaml:"no-mdns"`
 	UDPOnly   *bool    `yaml:"udp-only"`
 	Poll      *string  `yaml:"poll"`
+	Stripes   *int     `yaml:"stripes"`
 	Timeout   *string  `yaml:"timeout"`
 	JSON      *bool    `yaml:"json"`
 	Quiet     *bool    `yaml:"quiet"`
@@ -100,6 +101,9 @@ func parseConfig(data []byte) (map[string][]string, error) {
 		if v != nil {
 			values[name] = []string{strconv.FormatBool(*v)}
 		}
+	}
+	if s.Stripes != nil {
+		values["stripes"] = []string{strconv.Itoa(*s.Stripes)}
 	}
 	return values, nil
 }

@@ -32,6 +32,7 @@ type global struct {
 	noMDNS    bool
 	udpOnly   bool
 	poll      time.Duration
+	stripes   int
 	timeout   time.Duration
 	json      bool
 	quiet     bool
@@ -54,6 +55,7 @@ func (g *global) register(f *pflag.FlagSet) {
 	f.StringVar(&g.listen, "listen", node.DefaultListen, "UDP `address` to listen on")
 	f.StringArrayVar(&g.peers, "peer", nil, "`host:port` of a peer; repeat for several")
 	f.BoolVar(&g.noMDNS, "no-mdns", false, "neither look for peers on the local network nor be found there")
+	f.IntVar(&g.stripes, "stripes", 0, "spread what goes to a busy peer over up to `N` connections, 2 to 4; 0: never")
 	f.BoolVar(&g.udpOnly, "udp-only", false, "talk UDP to nodes on this host, too, instead of meeting them at a Unix socket")
 	f.DurationVar(&g.poll, "poll", 0, "how long to look for more before sleeping, after something came: shorter round trips for CPU time, like 100us")
 	f.DurationVar(&g.timeout, "timeout", 0, "bound on the whole run, like 30s (default: none; 3s to look around)")

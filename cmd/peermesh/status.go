@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"peermesh/internal/insight"
 	"strconv"
 	"strings"
 	"time"
@@ -92,7 +93,7 @@ func (a *app) showPeers(v view) error {
 			rtt = brief(time.Duration(p.RTTUs) * time.Microsecond)
 		}
 		up := brief(time.Duration(p.SinceMs) * time.Millisecond)
-		rows = append(rows, []string{oneLine(p.Name), p.ID, p.Addr, up, rtt, p.Via, strings.Join(offers, ", ")})
+		rows = append(rows, []string{oneLine(p.Name), p.ID, p.Addr, up, rtt, viaText(p), strings.Join(offers, ", ")})
 	}
 	if a.events != nil {
 		return nil
@@ -101,6 +102,14 @@ func (a *app) showPeers(v view) error {
 		a.note("no peers; peermesh discover --explain shows what was tried")
 	}
 	return table(a.stdout, "NAME ID ADDRESS UP RTT VIA OFFERS", rows)
+}
+
+// viaText says how messages to and from a peer travel, and over how many connections if they are spread.
+func viaText(p insight.Peer) string {
+	if p.Stripes == 0 {
+		return p.Via
+	}
+	return fmt.Sprintf("%s x%d", p.Via, p.Stripes)
 }
 
 func policyText(version uint64) string {

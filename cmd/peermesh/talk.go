@@ -85,7 +85,7 @@ func (a *app) drainTime() time.Duration { return cmp.Or(time.Duration(a.drain.Lo
 func (a *app) nodeConfig() node.Config {
 	g := a.global
 	return node.Config{Name: g.name, Namespace: g.namespace, Dir: g.dir, SpoolKeyFile: g.spoolKey, Mesh: g.mesh, Policy: g.policy, Roles: g.roles,
-		Listen: g.listen, Peers: g.peers, NoMDNS: g.noMDNS, UDPOnly: g.udpOnly, Poll: g.poll, SpoolProfile: a.spoolProfile, Logger: a.logger()}
+		Listen: g.listen, Peers: g.peers, NoMDNS: g.noMDNS, UDPOnly: g.udpOnly, Stripes: g.stripes, Poll: g.poll, SpoolProfile: a.spoolProfile, Logger: a.logger()}
 }
 
 // broken ends the run because stdout does not take data any more.

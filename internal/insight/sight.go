@@ -72,9 +72,10 @@ type Peer struct {
 	Addr        string  `json:"addr"`
 	State       string  `json:"state"` // up: only linked peers are listed
 	Incarnation uint64  `json:"incarnation"`
-	SinceMs     int64   `json:"since_ms"` // how long it has been linked
-	RTTUs       int64   `json:"rtt_us"`   // 0: not measured yet
-	Via         string  `json:"via"`      // unix or udp: how messages travel
+	SinceMs     int64   `json:"since_ms"`          // how long it has been linked
+	RTTUs       int64   `json:"rtt_us"`            // 0: not measured yet
+	Via         string  `json:"via"`               // unix or udp: how messages travel
+	Stripes     int     `json:"stripes,omitempty"` // connections that they are spread over, if they are
 	Offers      []Offer `json:"offers"`
 }
 

@@ -8,7 +8,7 @@ var table = slices.Concat(
 	gateways,
 	attachedAtReceiver, inSlabs, attachedAtSender, leasing, answering,
 	storing, keepingAtReceiver, keepingAtSender, spilling, viewing, requesting, identifying,
-	inRows, timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering, resting,
+	inRows, timing, reading, denying, enrolling, bridging, showing, tracing, telling, gathering, resting, striping,
 )
 
 // The memory of a receiver, and what it tells of it.
@@ -156,7 +156,7 @@ var reading = []mutant{
 	{"what comes seldom waits for company", "cause 8", "socket/pipe.go",
 		"	return time.Duration(p.wrote.Load()) + p.company - time.Since(epoch)\n", "	return p.company\n", "socket", "TestWhatLingersWaitsForCompanySoonAfterASmallWrite"},
 	{"whoever knocks at the door comes in", "bad input", "node/near.go",
-		"	return d.links[ticket]\n", "	for _, l := range d.links {\n		return l\n	}\n	return nil\n", "node", "TestWhoHasNoTicketIsShutOut"},
+		"	return t.links[ticket]\n", "	for _, l := range t.links {\n		return l\n	}\n	return nil\n", "node", "TestWhoHasNoTicketIsShutOut"},
 	{"whoever is at the door is the peer", "bad input", "node/near.go",
 		"l.greeted.Ticket[:]) != 1 {", "l.greeted.Ticket[:]) == 2 {", "node", "TestSomebodyElseAtTheDoorLearnsNothing"},
 	{"a door that leads nowhere ends the link", "cause 8", "node/near.go",

@@ -71,7 +71,7 @@ var denying = []mutant{
 	{"a revoked node stays linked", "policy", "node/policy.go",
 		"			l.cancel(r)\n", "", "node", "TestARevokedNodeIsCutAtBothEndsAndNotTakenAgain"},
 	{"a revoked node is taken again", "policy", "node/handshake.go",
-		"	if r := n.gate.revoked(who.ID, who.Authority); r != nil {\n		return nil, r\n	}\n", "", "node", "TestARevokedNodeIsRefusedBeforeItSaysHello"},
+		"	if r := n.gate.revoked(who.ID, who.Authority); r != nil {\n		return who, r\n	}\n", "", "node", "TestARevokedNodeIsRefusedBeforeItSaysHello"},
 	{"a node revoked during its handshake is taken", "policy", "node/handshake.go",
 		"	case revoked != nil:\n		return revoked\n", "	case revoked != nil && false:\n		return revoked\n", "node", "TestANodeRevokedDuringItsHandshakeIsNotTaken"},
 	{"a denied socket opens", "policy", "node/policy.go",

@@ -55,13 +55,14 @@ type Hello struct {
 	Name        string
 	Policy      uint64 // 1 + the version of the policy in force; 0: a node that knows no POLICY
 	Near        Near   // zero: a node that is reached by way of the network alone
+	Stripes     uint64 // connections that it would spread one pipe over; 0: it knows no SPREAD
 }
 
 // Near is how a node is reached by those on its own host.
 type Near struct {
-	Host   [16]byte // equal at two nodes that can reach each other so
+	Host   [16]byte // equal at two nodes that can reach each other so; zero: there is no door
 	Door   [16]byte // names the node's door
-	Ticket [16]byte // proves at the door that this HELLO came to whoever knocks
+	Ticket [16]byte // proves at the door, or in JOIN, that this HELLO came to whoever shows it
 }
 
 const nearBytes = 3 * 16
@@ -78,12 +79,15 @@ func AppendHello(dst []byte, h Hello) []byte {
 	dst = binary.AppendUvarint(dst, h.MaxMessage)
 	dst = appendStr(dst, h.Namespace)
 	dst = appendStr(dst, h.Name)
-	near := h.Near != Near{}
+	near := h.Near != Near{} || h.Stripes > 0
 	if h.Policy > 0 || near {
 		dst = binary.AppendUvarint(dst, h.Policy)
 	}
 	if near {
 		dst = append(append(append(dst, h.Near.Host[:]...), h.Near.Door[:]...), h.Near.Ticket[:]...)
+	}
+	if h.Stripes > 0 {
+		dst = binary.AppendUvarint(dst, h.Stripes)
 	}
 	return seal(dst, at, TypeHello)
 }
@@ -98,6 +102,9 @@ func ParseHello(b []byte) (Hello, error) {
 	}
 	if len(p.b) >= nearBytes { // and the next ones here
 		h.Near = Near{Host: p.id(), Door: p.id(), Ticket: p.id()}
+		if len(p.b) > 0 { // and those after them here
+			h.Stripes = p.uvarint()
+		}
 	}
 	return h, p.open()
 }

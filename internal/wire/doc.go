@@ -20,7 +20,7 @@
 //
 //	HELLO+    version | node id | mesh id | incarnation | nonce id | link number |
 //	          max message | namespace str | name str | [1 + version of the policy
-//	          [host id | door id | ticket id]]
+//	          [host id | door id | ticket id [connections of a spread pipe]]]
 //	WELCOME   highest incarnation seen
 //	REFUSED   code str | reason str | highest incarnation seen
 //	OFFER+    socket | kind u8 | name str | label str | flags u8 | start u8 | [seq]
@@ -52,6 +52,7 @@
 //	SUBSCRIBED version | first seq
 //	REPLYCREDIT bytes since ATTACH
 //	DETACH     reason str
+//	SPREAD     bundle | connections        (how the stream goes on from here)
 //
 //	run header: flags u8 | base seq | attempt | age ms | [from seq]
 //	            1 = redelivered, 2 = from is there: this run says everything
@@ -84,6 +85,21 @@
 // A node asks another what that one sees: ASK is the first frame of a stream, where
 // ATTACH stands in that of a pipe, and the only one of its side. What a TOLD holds, JSON or
 // the reason of a refusal, is not the wire's business.
+//
+// # Stripes
+//
+// A pipe that carries much may be spread over several connections. Each further one begins
+// with a stream on which both ends say JOIN: the ticket of the HELLO that the other one sent,
+// and which of the link's further connections this is, from 1. A further stream on it is a
+// part of a pipe and begins with STRIPE; nothing but that pipe's bytes follows, one way.
+//
+//	JOIN      ticket id | number u8
+//	STRIPE    bundle
+//
+// In the stream of the pipe SPREAD, between two other frames, says that what comes next is
+// cut into blocks of 64 KiB, which go in turns to the stream of the pipe and to those of the
+// bundle, in the order of their connections' numbers. The SPREAD of one connection says that all
+// goes to the stream of the pipe again.
 //
 //	editions: count | { edition u64 | ranges }
 //	spans:    count of earlier editions | { edition u64 | gap } | edition u64 | gap

@@ -31,6 +31,7 @@ const (
 	MaxPolicy    = 48 << 10  // text of a policy: with its frame below what a control stream takes
 	MaxTold      = 1 << 20   // what one TOLD says
 	MaxEditions  = 4096      // earlier editions in an ATTACH, editions of each list of an ATTACHED
+	MaxStripes   = 4         // connections that one pipe is spread over
 	minHeartbeat = 100       // bytes, see HEARTBEAT
 )
 
@@ -61,6 +62,7 @@ const (
 	TypeSubscribed  Type = 0x18
 	TypeReplyCredit Type = 0x19
 	TypeDetach      Type = 0x1a
+	TypeSpread      Type = 0x1b
 
 	TypeAttached  Type = 0x20
 	TypeRejected  Type = 0x21
@@ -79,6 +81,9 @@ const (
 
 	TypeAsk  Type = 0x30
 	TypeTold Type = 0x31
+
+	TypeJoin   Type = 0x40
+	TypeStripe Type = 0x41
 )
 
 var (

@@ -21,6 +21,7 @@ func FuzzLeave(f *testing.F)     { fuzzPayload(f, TypeLeave) }
 func FuzzReply(f *testing.F)     { fuzzPayload(f, TypeReply) }
 func FuzzSubscribe(f *testing.F) { fuzzPayload(f, TypeSubscribe) }
 func FuzzAsk(f *testing.F)       { fuzzPayload(f, TypeAsk, TypeTold) }
+func FuzzStripes(f *testing.F)   { fuzzPayload(f, TypeJoin, TypeStripe, TypeSpread) }
 
 // FuzzTexts is for the frames that hold sentences.
 func FuzzTexts(f *testing.F) { fuzzPayload(f, TypeRefused, TypeRejected, TypeGoAway, TypePolicy) }

@@ -62,6 +62,10 @@ var codecs = map[Type]codec{
 	TypePause:       empty(TypePause),
 	TypeResume:      empty(TypeResume),
 
+	TypeSpread: codecOf(AppendSpread, ParseSpread),
+	TypeJoin:   codecOf(AppendJoin, ParseJoin),
+	TypeStripe: number(TypeStripe),
+
 	TypeHello:     codecOf(AppendHello, ParseHello).lengthened(),
 	TypeWelcome:   codecOf(AppendWelcome, ParseWelcome),
 	TypeRefused:   codecOf(AppendRefused, ParseRefused),
@@ -134,6 +138,12 @@ var golden = []struct {
 	{"HELLO", TypeHello, Hello{Version: 1, Node: idA, Mesh: idB, Incarnation: 300, Nonce: idC, Link: 2,
 		MaxMessage: 8 << 20, Namespace: "prod", Name: "r-1", Near: Near{Host: idC, Door: idB, Ticket: idA}},
 		"01 72 01" + hexA + hexB + "ac02" + hexC + "02 80808004 04 70726f64 03 722d31 00" + hexC + hexB + hexA, 49},
+	{"HELLO", TypeHello, Hello{Version: 1, Node: idA, Mesh: idB, Incarnation: 300, Nonce: idC, Link: 2,
+		MaxMessage: 8 << 20, Namespace: "prod", Name: "r-1", Near: Near{Ticket: idA}, Stripes: 3},
+		"01 73 01" + hexA + hexB + "ac02" + hexC + "02 80808004 04 70726f64 03 722d31 00" + strings.Repeat(" 00", 32) + hexA + "03", 50},
+	{"JOIN", TypeJoin, Join{Ticket: idA, Number: 2}, "40 11" + hexA + "02", 0},
+	{"STRIPE", TypeStripe, uint64(300), "41 02 ac02", 0},
+	{"SPREAD", TypeSpread, Spread{Bundle: 300, Connections: 3}, "1b 03 ac02 03", 0},
 	{"WELCOME", TypeWelcome, Welcome{Seen: 7}, "02 01 07", 0},
 	{"REFUSED", TypeRefused, Refused{Code: "fenced", Reason: "newer process", Seen: 9},
 		"03 16 06 66656e636564 0d 6e657765722070726f63657373 09", 0},

@@ -32,7 +32,14 @@ var (
 )
 
 var generators = map[Type]*rapid.Generator[any]{
-	TypeHello:       rapid.Custom(drawHello).AsAny(),
+	TypeHello:  rapid.Custom(drawHello).AsAny(),
+	TypeStripe: genUint.AsAny(),
+	TypeJoin: rapid.Custom(func(t *rapid.T) Join {
+		return Join{Ticket: genID.Draw(t, "ticket"), Number: rapid.Uint8Range(1, MaxStripes-1).Draw(t, "number")}
+	}).AsAny(),
+	TypeSpread: rapid.Custom(func(t *rapid.T) Spread {
+		return Spread{Bundle: genUint.Draw(t, "bundle"), Connections: rapid.Uint8Range(1, MaxStripes).Draw(t, "connections")}
+	}).AsAny(),
 	TypeWelcome:     rapid.Custom(func(t *rapid.T) Welcome { return Welcome{genUint.Draw(t, "seen")} }).AsAny(),
 	TypeRefused:     rapid.Custom(drawRefused).AsAny(),
 	TypeOffer:       rapid.Custom(drawOffer).AsAny(),
@@ -161,7 +168,8 @@ func drawHello(t *rapid.T) Hello {
 	return Hello{Version: genUint.Draw(t, "version"), Node: genID.Draw(t, "node"), Mesh: genID.Draw(t, "mesh"),
 		Incarnation: genUint.Draw(t, "incarnation"), Nonce: genID.Draw(t, "nonce"), Link: genUint.Draw(t, "link"),
 		MaxMessage: rapid.Uint64Range(0, MaxMessage).Draw(t, "max"),
-		Namespace:  genName.Draw(t, "namespace"), Name: genName.Draw(t, "name"), Policy: genUint.Draw(t, "policy"), Near: near}
+		Namespace:  genName.Draw(t, "namespace"), Name: genName.Draw(t, "name"), Policy: genUint.Draw(t, "policy"), Near: near,
+		Stripes: genUint.Draw(t, "stripes")}
 }
 
 func drawRefused(t *rapid.T) Refused {

@@ -44,8 +44,9 @@ type peerStatus struct {
 	Addr    string   `json:"addr"`
 	SinceMs int64    `json:"since_ms"`
 	RTTUs   int64    `json:"rtt_us"`
-	Via     string   `json:"via"`    // unix or udp: how messages travel
-	Offers  []string `json:"offers"` // "pull jobs"
+	Via     string   `json:"via"`               // unix or udp: how messages travel
+	Stripes int      `json:"stripes,omitempty"` // connections that messages are spread over, if they are
+	Offers  []string `json:"offers"`            // "pull jobs"
 }
 
 type socketStatus struct {
@@ -126,7 +127,7 @@ func (g *Gateway) status() status {
 }
 
 func peerStatusOf(p node.Peer) peerStatus {
-	out := peerStatus{ID: p.ID.String(), Name: p.Name, Addr: p.Addr, SinceMs: time.Since(p.Since).Milliseconds(), RTTUs: p.RTT.Microseconds(), Via: p.Via, Offers: []string{}}
+	out := peerStatus{ID: p.ID.String(), Name: p.Name, Addr: p.Addr, SinceMs: time.Since(p.Since).Milliseconds(), RTTUs: p.RTT.Microseconds(), Via: p.Via, Stripes: p.Stripes, Offers: []string{}}
 	for _, o := range p.Offers {
 		out.Offers = append(out.Offers, o.Kind.String()+" "+o.Name)
 	}
