@@ -198,7 +198,12 @@ func (s *stripes) release() {
 		return
 	}
 	if s.idle == nil {
-		s.idle = time.AfterFunc(stripesIdle, s.rest)
+		s.idle = time.AfterFunc(stripesIdle, func() {
+			if s.l.begin() { // otherwise close ends them
+				defer s.l.ended()
+				s.rest()
+			}
+		})
 		return
 	}
 	s.idle.Reset(stripesIdle)
