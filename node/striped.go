@@ -114,9 +114,13 @@ func (s *spreader) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TryWrite takes nothing while the pipe is spread.
+// TryWrite takes nothing while the pipe is spread, or somebody else has the turn: that one may wait for the connections.
 func (s *spreader) TryWrite(b []byte) (bool, error) {
-	s.turn <- struct{}{}
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		return false, nil
+	}
 	defer func() { <-s.turn }()
 	if s.lanes != nil {
 		return false, nil

@@ -2,10 +2,11 @@ package main
 
 import (
 	"fmt"
-	"peermesh/internal/insight"
 	"strconv"
 	"strings"
 	"time"
+
+	"peermesh/internal/insight"
 
 	"github.com/spf13/cobra"
 )
