@@ -44,9 +44,14 @@ func (s *stream) CloseWrite() error {
 
 // Close ends both sides at once, but for what was written before CloseWrite.
 func (s *stream) Close() error {
+	s.abort()
+	return nil
+}
+
+// abort is Close, which cannot fail.
+func (s *stream) abort() {
 	s.CancelRead(0)
 	if !s.finished.Load() {
 		s.CancelWrite(0)
 	}
-	return nil
 }

@@ -92,7 +92,7 @@ type spreader struct {
 func newSpreader(l *link, st *stream) *spreader {
 	s := &spreader{stream: st, l: l, heat: l.n.heat, turn: make(chan struct{}, 1)}
 	s.ctx, s.stop = context.WithCancelCause(l.ctx)
-	context.AfterFunc(s.ctx, func() { s.stream.Close() })
+	context.AfterFunc(s.ctx, s.stream.abort)
 	return s
 }
 
@@ -180,7 +180,7 @@ func (s *spreader) tend() {
 	}
 	defer release()
 	for _, p := range parts {
-		defer context.AfterFunc(s.ctx, func() { p.Close() })()
+		defer context.AfterFunc(s.ctx, p.abort)()
 	}
 	var writers sync.WaitGroup
 	defer writers.Wait()
@@ -215,7 +215,7 @@ func (s *spreader) spread(bundle uint64, parts []*stream, writers *sync.WaitGrou
 	defer func() { <-s.turn }()
 	if s.last {
 		for _, p := range parts {
-			p.Close()
+			p.abort()
 		}
 		return false
 	}
@@ -354,7 +354,7 @@ func (l *lane) run(ctx context.Context) error {
 
 // cutOff says that a connection of a pipe has ended. Its error must not be in it: QUIC's match net.ErrClosed, which says
 // of a pipe that its socket is gone, and nobody would attach again.
-func cutOff(err error) error { return fmt.Errorf("a connection of the pipe: %v", err) }
+func cutOff(err error) error { return errors.New("a connection of the pipe: " + err.Error()) }
 
 // signal wakes who waits, or who will.
 func signal(c chan struct{}) {
@@ -486,7 +486,7 @@ func (g *gatherer) change(sp wire.Spread) error {
 	g.lanes = g.lanes[:1:1]
 	g.mu.Unlock()
 	for _, st := range old {
-		st.Close() // it is empty
+		_ = st.Close() // it is empty
 	}
 	for i := uint8(1); i < sp.Connections; i++ {
 		st, err := g.claim(ctx, part{sp.Bundle, i})
@@ -498,7 +498,7 @@ func (g *gatherer) change(sp wire.Spread) error {
 		closed := g.closed
 		g.mu.Unlock()
 		if closed {
-			st.Close()
+			_ = st.Close() // with the others
 		}
 	}
 	return nil
@@ -514,7 +514,7 @@ func (g *gatherer) Close() error {
 	}
 	g.mu.Unlock()
 	for _, st := range lanes {
-		st.Close()
+		_ = st.Close() // nobody is left to tell
 	}
 	return nil
 }

@@ -103,7 +103,8 @@ func TestWhatIsScatteredIsGathered(t *testing.T) {
 			var got []byte
 			buf := make([]byte, room)
 			var err error
-			for n := 0; err == nil; {
+			for err == nil {
+				var n int
 				n, err = g.Read(buf)
 				got = append(got, buf[:n]...)
 			}

@@ -126,7 +126,7 @@ func (s *stripes) bundle(ctx context.Context) (number uint64, parts []*stream, r
 	}
 	if err != nil {
 		for _, p := range parts {
-			p.Close()
+			p.abort()
 		}
 		s.release()
 		return 0, nil, nil, err
@@ -243,7 +243,7 @@ func (s *stripes) close() {
 	}
 	for _, a := range came {
 		a.tooLate.Stop()
-		a.st.Close()
+		a.st.abort()
 	}
 }
 
@@ -388,7 +388,7 @@ func (s *stripes) drop(number uint8, conn *quic.Conn) {
 func (s *stripes) receive(number uint8, st *stream) {
 	if err := s.keep(number, st); err != nil {
 		s.l.n.log.Debug("part of a pipe refused", "peer", s.l.peer.ID, "err", clean(err.Error()))
-		st.Close()
+		st.abort()
 	}
 }
 
@@ -420,7 +420,7 @@ func (s *stripes) keep(number uint8, st *stream) error {
 	}
 	s.came[p] = &arrival{st, time.AfterFunc(claimWithin, func() {
 		if st := s.pick(p); st != nil {
-			st.Close()
+			st.abort()
 		}
 	})}
 	s.news.Fire()

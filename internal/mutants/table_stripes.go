@@ -11,7 +11,7 @@ var striping = []mutant{
 	{"what waits for a connection is forgotten when the pipe is gathered", "cause 7", "node/striped.go",
 		"		if last {\n			break\n", "		if last || len(l.more) > 0 {\n			break\n", "node", "TestWhatIsScatteredIsGathered"},
 	{"the end of one connection looks like that of a socket", "cause 7", "node/striped.go",
-		"a connection of the pipe: %v", "a connection of the pipe: %w", "node", "TestTheEndOfAFurtherConnectionIsNoEndOfASocket"},
+		`errors.New("a connection of the pipe: " + err.Error())`, `fmt.Errorf("a connection of the pipe: %w", err)`, "node", "TestTheEndOfAFurtherConnectionIsNoEndOfASocket"},
 	{"the end of one connection is the end of the stream", "cause 7", "node/striped.go",
 		"	case g.at > 0:\n		err = io.ErrUnexpectedEOF\n	}\n	if err != nil && g.at > 0 {\n		err = cutOff(err)\n	}\n", "	}\n",
 		"node", "TestTheEndOfAFurtherConnectionIsNoEndOfASocket"},
