@@ -205,7 +205,7 @@ var viewing = []mutant{
 		"			missed.AddSet(&st.back)\n", "", "socket", "TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew"},
 	{"what was given back is forgotten when there is much", "rule 6, cause 8", "socket/in.go",
 		"		st.back.Add(rs[0].From, rs[1].To)\n", "		st.back.Remove(rs[0].From, rs[0].To)\n", "socket", "TestOfWhatWasGivenBackNothingIsForgottenHoweverManyRanges"},
-	{"what came again is missed when its publisher begins anew", "rule 6", "socket/in.go",
+	{"what came again is missed when its publisher begins anew", "rule 6", "socket/arrive.go",
 		"		st.back.Remove(first, last)\n", "		_, _ = first, last\n", "socket", "TestWhatWasGivenBackIsMissedWhenThePublisherBeginsAnew"},
 	{"what one subscription has done is settled for all", "views", "patterns/log.go",
 		"		parts = covered(parts, &v.over)\n", "		_ = covered(parts, &v.over)\n		break\n", "patterns", "TestAKilledPublisherLosesNothingAndSendsNothingUnflaggedTwice"},
