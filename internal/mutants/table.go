@@ -21,7 +21,7 @@ var attachedAtReceiver = []mutant{
 		"	e.box.mu.Lock()\n	defer e.box.mu.Unlock()\n	if !e.st.memory.Current(e.id) {\n		return marks.ErrFenced\n	}\n	if t != wire.TypeDetach {",
 		"	e.box.mu.Lock()\n	defer e.box.mu.Unlock()\n	if t != wire.TypeDetach {", "socket", "TestNoFrameOfAFencedPipeHasAnyEffect$"},
 	{"messages of a fenced pipe are taken", "attach: the fence", "socket/arrive.go",
-		"	defer b.mu.Unlock()\n	if !st.memory.Current(e.id) {\n		return marks.ErrFenced\n	}\n	n, bytes := 0, 0", "	defer b.mu.Unlock()\n	_ = st\n	n, bytes := 0, 0",
+		"	if !st.memory.Current(e.id) {\n		return marks.ErrFenced\n	}\n	n, bytes := 0, 0", "	if st == nil {\n		return marks.ErrFenced\n	}\n	n, bytes := 0, 0",
 		"socket", "TestNoFrameOfAFencedPipeHasAnyEffect$"},
 	{"ATTACHED forgets what is held", "attach: held", "internal/marks/stream.go",
 		"{&e.held, &a.Held}, ", "", "socket", "TestAttachedTellsDoneHeldAndWhatIsNotHere"},
