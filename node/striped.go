@@ -213,7 +213,7 @@ func (s *spreader) tend() {
 func (s *spreader) spread(bundle uint64, parts []*stream, writers *sync.WaitGroup) bool {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
-	if s.last {
+	if s.last || s.lanes != nil {
 		for _, p := range parts {
 			p.abort()
 		}

@@ -24,12 +24,16 @@ const (
 	claimWithin = 15 * time.Second
 	// mostParts bounds the parts of one link that wait to be claimed.
 	mostParts = 64
+	// mostSpread is how many pipes of a link may be spread at a time. Of each as much as 320 KiB may have come on one connection
+	// before its turn, read by nobody until then: all of it must stay below the connection's window of 1 MiB, or pipes that
+	// wait for different connections could hold up each other, and the link, for good.
+	mostSpread = 2
 	// stripesIdle is for how long further connections are kept that no pipe uses any more: what was written last is
 	// sent again if it was lost, and who becomes busy again finds them.
 	stripesIdle = 5 * time.Second
 )
 
-var errStripesBusy = errors.New("further connections are being made")
+var errStripesBusy = errors.New("further connections are being made, or carry enough")
 
 // stripes are the further connections of a link, which carry parts of its pipes. Each end dials those for what it sends.
 //
@@ -137,7 +141,7 @@ func (s *stripes) bundle(ctx context.Context) (number uint64, parts []*stream, r
 // dial makes the further connections that there are not, and counts a user of them unless it fails.
 func (s *stripes) dial(ctx context.Context) error {
 	s.mu.Lock()
-	if s.over || s.dialing {
+	if s.over || s.dialing || s.users >= mostSpread {
 		defer s.mu.Unlock()
 		return errStripesBusy
 	}
